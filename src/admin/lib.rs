@@ -1,0 +1,1 @@
+//! Named operations, used alike by the admin API and the command line

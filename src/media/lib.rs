@@ -1,0 +1,1 @@
+//! Blobs, their metadata and thumbnails

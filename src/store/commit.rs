@@ -1,0 +1,276 @@
+//! The one door of durable change, with group commit.
+//!
+//! A transaction writes its batch under its owners' locks and lets go of them; a publisher thread then syncs the log once
+//! for all that wait, takes a snapshot of exactly what is synced, publishes it to readers, wakes watchers, and only then
+//! acknowledges. So readers never see a row that a crash could take back, and one room is not bound to one sync a message.
+
+use std::sync::Arc;
+
+use parking_lot::{Condvar, Mutex, RwLock};
+use rocksdb::{DB, WriteBatch, WriteOptions};
+use tokio::sync::oneshot;
+
+use crate::{
+    Error, Lock, Result, Seq, Snapshot, Table, Topic, Tx, Value, Watch,
+    lock::Locks,
+    read::{Frozen, Published, family},
+    tx::Within,
+    watch::Watches,
+};
+
+/// The store's own row: the last sequence number.
+pub(crate) static META: Table<String, crate::Json<serde_json::Value>> =
+    Table::new("meta", "What the folder is: the server's name, the schema version, the last sequence number.");
+/// The key in [`META`] of the last sequence number.
+pub(crate) const SEQ: &str = "seq";
+
+/// What committing changes, under one lock.
+pub(crate) struct CommitState {
+    /// The last commit written, perhaps not yet synced.
+    pub(crate) written: Seq,
+    waiting: Vec<oneshot::Sender<Result<()>>>,
+    touched: Vec<Topic>,
+    /// Why writes are refused, once the disk failed.
+    failed: Option<Error>,
+    closing: bool,
+}
+
+/// What transactions, readers and the publisher share.
+pub(crate) struct Shared {
+    pub(crate) db: Arc<DB>,
+    pub(crate) commit: Mutex<CommitState>,
+    locks: Locks,
+    work: Condvar,
+    published: RwLock<Snapshot>,
+    watches: Arc<Watches>,
+}
+
+impl Shared {
+    pub(crate) fn new(db: Arc<DB>, seq: Seq) -> Self {
+        let watches = Arc::new(Watches::new(seq));
+        let published = Published { seq, rows: Frozen::now(&db), watches: Arc::clone(&watches) };
+        let state = CommitState { written: seq, waiting: Vec::new(), touched: Vec::new(), failed: None, closing: false };
+        Self {
+            db,
+            commit: Mutex::new(state),
+            locks: Locks::new(),
+            work: Condvar::new(),
+            published: RwLock::new(Snapshot { inner: Arc::new(published) }),
+            watches,
+        }
+    }
+
+    /// The publisher's thread.
+    pub(crate) fn publish_until_closed(&self) {
+        loop {
+            let mut state = self.commit.lock();
+            while state.waiting.is_empty() && !state.closing {
+                self.work.wait(&mut state);
+            }
+            if state.waiting.is_empty() {
+                return;
+            }
+            let waiting = std::mem::take(&mut state.waiting);
+            let mut touched = std::mem::take(&mut state.touched);
+            let seq = state.written;
+            let rows = Frozen::now(&self.db);
+            drop(state);
+            let outcome = self.db.flush_wal(true).map_err(|error| self.fail(error));
+            if outcome.is_ok() {
+                touched.sort_unstable();
+                touched.dedup();
+                self.watches.mark(&touched, seq);
+                let published = Published { seq, rows, watches: Arc::clone(&self.watches) };
+                *self.published.write() = Snapshot { inner: Arc::new(published) };
+                self.watches.wake(&touched);
+            }
+            for waiter in waiting {
+                // Who no longer waits does not need to know.
+                let _ = waiter.send(outcome.clone());
+            }
+        }
+    }
+
+    /// Refuses all later writes: what is in memory may no longer be what the log holds.
+    fn fail(&self, error: rocksdb::Error) -> Error {
+        let error = Error::from(error);
+        tracing::error!(%error, "the data folder cannot be written, so writes are refused until a restart");
+        self.commit.lock().failed.get_or_insert(error).clone()
+    }
+
+    fn write(&self, tx: Tx<'_>) -> Result<oneshot::Receiver<Result<()>>> {
+        let (mut state, batch, touched) = tx.into_batch()?;
+        if let Some(failed) = &state.failed {
+            return Err(failed.clone());
+        }
+        if let Some(mut batch) = batch {
+            let seq = Seq(state.written.0 + 1);
+            put_seq(&self.db, &mut batch, seq)?;
+            let mut options = WriteOptions::default();
+            options.set_sync(false);
+            if let Err(error) = self.db.write_opt(batch, &options) {
+                let error = Error::from(error);
+                state.failed = Some(error.clone());
+                tracing::error!(%error, "the data folder cannot be written, so writes are refused until a restart");
+                return Err(error);
+            }
+            state.written = seq;
+            state.touched.extend(touched);
+        }
+        let (sender, receiver) = oneshot::channel();
+        state.waiting.push(sender);
+        drop(state);
+        self.work.notify_one();
+        Ok(receiver)
+    }
+
+    pub(crate) fn close(&self) {
+        self.commit.lock().closing = true;
+        self.work.notify_all();
+    }
+}
+
+fn put_seq(db: &DB, batch: &mut WriteBatch, seq: Seq) -> Result<()> {
+    let (mut key, mut value) = (Vec::new(), Vec::new());
+    crate::Prefix::<String>::encode(&SEQ, &mut key);
+    crate::Json(serde_json::Value::from(seq.0)).encode(&mut value).ok_or(Error::Unencodable { table: META.spec.name })?;
+    batch.put_cf(family(db, META.spec.name)?, key, value);
+    Ok(())
+}
+
+/// What a transaction returned, before it is known to be on disk.
+#[must_use = "a write is acknowledged only once it is durable"]
+pub struct Pending<T> {
+    value: T,
+    done: oneshot::Receiver<Result<()>>,
+}
+
+impl<T> Pending<T> {
+    /// Waits until the write is synced and visible to readers.
+    ///
+    /// # Errors
+    /// [`Error::Unwritable`] where the disk refused; what the write holds may or may not be there after a restart.
+    pub async fn durable(self) -> Result<T> {
+        self.done.await.map_err(|_| Error::Closed)??;
+        Ok(self.value)
+    }
+
+    /// [`Pending::durable`] for a thread that is not async.
+    ///
+    /// # Errors
+    /// As [`Pending::durable`].
+    pub fn wait(self) -> Result<T> {
+        self.done.blocking_recv().map_err(|_| Error::Closed)??;
+        Ok(self.value)
+    }
+
+    /// The value at once, for soft data (typing, presence) that rides with the next sync and may be lost in a crash.
+    pub fn soft(self) -> T {
+        self.value
+    }
+
+    /// The same write with a value made from this one's.
+    pub fn map<U>(self, f: impl FnOnce(T) -> U) -> Pending<U> {
+        Pending { value: f(self.value), done: self.done }
+    }
+}
+
+/// The store of one server.
+pub struct Store {
+    shared: Arc<Shared>,
+    publisher: Option<std::thread::JoinHandle<()>>,
+    pub(crate) cache_bytes: usize,
+}
+
+impl Store {
+    pub(crate) fn start(shared: Arc<Shared>, cache_bytes: usize) -> Result<Self> {
+        let publishing = Arc::clone(&shared);
+        let publisher = std::thread::Builder::new()
+            .name("publisher".into())
+            .spawn(move || publishing.publish_until_closed())
+            .map_err(|error| Error::Database(error.to_string()))?;
+        Ok(Self { shared, publisher: Some(publisher), cache_bytes })
+    }
+
+    /// Runs `change` under these locks and commits what it wrote as one batch, or nothing where it fails.
+    /// `change` must not block on anything but the disk.
+    ///
+    /// # Errors
+    /// What `change` returns; [`Error::Unwritable`] where the disk refuses.
+    pub fn transact<T, E: From<Error>>(
+        &self,
+        locks: &[Lock],
+        change: impl FnOnce(&mut Tx<'_>) -> std::result::Result<T, E>,
+    ) -> std::result::Result<Pending<T>, E> {
+        let _within = Within::enter()?;
+        let _guards = self.shared.locks.acquire(locks);
+        let mut tx = Tx::new(&self.shared, locks);
+        let value = change(&mut tx)?;
+        let done = self.shared.write(tx)?;
+        Ok(Pending { value, done })
+    }
+
+    /// All that is committed, synced and visible now.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        self.shared.published.read().clone()
+    }
+
+    /// Watches these topics from now on. Take the snapshot to compare with after this.
+    #[must_use]
+    pub fn watch(&self, topics: Vec<Topic>) -> Watch {
+        Watch::new(Arc::clone(&self.shared.watches), topics)
+    }
+
+    /// Why writes are refused, if they are.
+    #[must_use]
+    pub fn failure(&self) -> Option<Error> {
+        self.shared.commit.lock().failed.clone()
+    }
+
+    /// The share of the memory budget that is for the caches of other layers, in bytes.
+    #[must_use]
+    pub fn cache_bytes(&self) -> usize {
+        self.cache_bytes
+    }
+
+    /// All rows of these tables as text, for tests.
+    ///
+    /// # Errors
+    /// As the database says.
+    pub fn dump(&self, tables: &[&'static crate::TableSpec]) -> Result<String> {
+        let mut text = String::new();
+        let snapshot = self.snapshot();
+        for table in tables {
+            text += &format!("{}\n", table.name);
+            for row in crate::Read::raw_rows(&snapshot, table.name, &[], &[], false)? {
+                let (key, value) = row?;
+                text += &format!("  {}\n", (table.show)(&key, &value));
+            }
+        }
+        Ok(text)
+    }
+
+    pub(crate) fn put_meta(&self, key: &str, value: serde_json::Value) -> Result<()> {
+        self.transact(&[], |tx| tx.put(&META, &key, &crate::Json(value)))?.wait()
+    }
+
+    pub(crate) fn meta(&self, key: &str) -> Result<Option<serde_json::Value>> {
+        Ok(crate::Read::get(&self.snapshot(), &META, &key)?.map(|value| value.0))
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        self.shared.close();
+        if let Some(publisher) = self.publisher.take() {
+            // A publisher that panicked has nothing left to publish.
+            let _ = publisher.join();
+        }
+    }
+}
+
+/// Reads a row of [`META`] before the store runs.
+pub(crate) fn read_meta(db: &Arc<DB>, key: &str) -> Result<Option<serde_json::Value>> {
+    Ok(crate::Read::get(&Frozen::now(db), &META, &key)?.map(|value| value.0))
+}

@@ -1,0 +1,215 @@
+//! The write transaction: a snapshot with an ordered overlay, which commits as one batch.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeMap,
+    ops::Bound,
+};
+
+use parking_lot::MutexGuard;
+use rocksdb::WriteBatch;
+
+use crate::{
+    AsKey, Error, Key, Lock, Owner, Read, Result, RoomNo, Seq, Table, TableSpec, Topic, UserNo, Value,
+    commit::{CommitState, Shared},
+    read::{Frozen, Row, Rows, corrupt, family},
+};
+
+/// A table's changed rows: a value, or `None` for a deleted row.
+type Changes = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
+
+/// A write transaction. Reads see the rows as they were when its locks were taken, and its own writes.
+pub struct Tx<'s> {
+    shared: &'s Shared,
+    rows: Frozen,
+    locks: Vec<Lock>,
+    overlay: BTreeMap<&'static str, Changes>,
+    touched: Vec<Topic>,
+    /// Held from the first time the transaction needs to be alone (a sequence number, an interned number) to its end.
+    alone: RefCell<Option<MutexGuard<'s, CommitState>>>,
+}
+
+thread_local! {
+    /// Whether this thread is within a transaction, to refuse a second that would wait for the first.
+    static WITHIN: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Marks the thread for as long as it lives.
+pub(crate) struct Within;
+
+impl Within {
+    pub(crate) fn enter() -> Result<Self> {
+        if WITHIN.replace(true) { Err(Error::Nested) } else { Ok(Self) }
+    }
+}
+
+impl Drop for Within {
+    fn drop(&mut self) {
+        WITHIN.set(false);
+    }
+}
+
+impl<'s> Tx<'s> {
+    pub(crate) fn new(shared: &'s Shared, locks: &[Lock]) -> Self {
+        Self {
+            shared,
+            rows: Frozen::now(&shared.db),
+            locks: locks.to_vec(),
+            overlay: BTreeMap::new(),
+            touched: Vec::new(),
+            alone: RefCell::new(None),
+        }
+    }
+
+    /// The number of this commit. From this call to its end the transaction commits before any other that asks, so ask late.
+    pub fn seq(&self) -> Seq {
+        Seq(self.alone().written.0 + 1)
+    }
+
+    /// The rows of a room or user whose number was drawn in this transaction: nobody else can know it.
+    pub fn own_new(&mut self, lock: Lock) {
+        self.locks.push(lock);
+    }
+
+    /// The next number of a counter, from 1. Numbers drawn in a transaction that fails are drawn again.
+    ///
+    /// # Errors
+    /// As the database says.
+    pub fn draw(&mut self, counter: &Table<String, u32>, name: &'static str) -> Result<u32> {
+        let next = self.latest(counter, &name)?.unwrap_or(0) + 1;
+        self.put(counter, &name, &next)?;
+        Ok(next)
+    }
+
+    /// The row as the last commit left it, be it after this transaction began: for rows that no room's or user's lock
+    /// guards. Nobody else changes it until this transaction ends.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] where its bytes are no such value.
+    pub fn latest<K: Key, V: Value>(&self, table: &Table<K, V>, key: &impl AsKey<K>) -> Result<Option<V>> {
+        drop(self.alone());
+        let mut bytes = Vec::with_capacity(48);
+        key.encode(&mut bytes);
+        if let Some(own) = self.overlay.get(table.spec.name).and_then(|changes| changes.get(&bytes)) {
+            return own.as_ref().map(|value| V::decode(value).ok_or_else(|| corrupt(&table.spec, &bytes))).transpose();
+        }
+        let row = self.shared.db.get_pinned_cf(family(&self.shared.db, table.spec.name)?, &bytes)?;
+        row.map(|value| V::decode(&value).ok_or_else(|| corrupt(&table.spec, &bytes))).transpose()
+    }
+
+    /// Writes a row.
+    ///
+    /// # Errors
+    /// [`Error::Unlocked`] without the owner's lock, [`Error::Unencodable`] for a value without an encoding.
+    pub fn put<K: Key, V: Value>(&mut self, table: &Table<K, V>, key: &impl AsKey<K>, value: &V) -> Result<()> {
+        let mut bytes = Vec::with_capacity(64);
+        value.encode(&mut bytes).ok_or(Error::Unencodable { table: table.spec.name })?;
+        self.change(&table.spec, key, Some(bytes))
+    }
+
+    /// Deletes a row, if there is one.
+    ///
+    /// # Errors
+    /// [`Error::Unlocked`] without the owner's lock.
+    pub fn delete<K: Key, V: Value>(&mut self, table: &Table<K, V>, key: &impl AsKey<K>) -> Result<()> {
+        self.change(&table.spec, key, None)
+    }
+
+    /// Wakes who watches this, though no row of it changed.
+    pub fn touch(&mut self, topic: Topic) {
+        if !self.touched.contains(&topic) {
+            self.touched.push(topic);
+        }
+    }
+
+    fn change<K>(&mut self, table: &TableSpec, key: &impl AsKey<K>, value: Option<Vec<u8>>) -> Result<()> {
+        let mut bytes = Vec::with_capacity(48);
+        key.encode(&mut bytes);
+        let first = bytes.first_chunk().map_or(0, |first| u32::from_be_bytes(*first));
+        let held = match table.owner {
+            Owner::Nobody => true,
+            Owner::Room => self.locks.contains(&Lock::Room(RoomNo(first))),
+            Owner::User => self.locks.contains(&Lock::User(UserNo(first))),
+        };
+        if !held {
+            return Err(Error::Unlocked(table.name));
+        }
+        match table.wakes {
+            Owner::Nobody => {}
+            Owner::Room => self.touch(Topic::Room(RoomNo(first))),
+            Owner::User => self.touch(Topic::User(UserNo(first))),
+        }
+        self.overlay.entry(table.name).or_default().insert(bytes, value);
+        Ok(())
+    }
+
+    fn alone(&self) -> std::cell::RefMut<'_, MutexGuard<'s, CommitState>> {
+        std::cell::RefMut::map(self.alone.borrow_mut(), |guard| guard.get_or_insert_with(|| self.shared.commit.lock()))
+    }
+
+    /// What there is to commit: the guard, the batch (`None` where nothing changed) and the topics.
+    pub(crate) fn into_batch(self) -> Result<(MutexGuard<'s, CommitState>, Option<WriteBatch>, Vec<Topic>)> {
+        let guard = self.alone.into_inner().unwrap_or_else(|| self.shared.commit.lock());
+        if self.overlay.is_empty() && self.touched.is_empty() {
+            return Ok((guard, None, Vec::new()));
+        }
+        let mut batch = WriteBatch::default();
+        for (table, changes) in self.overlay {
+            let family = family(&self.shared.db, table)?;
+            for (key, value) in changes {
+                match value {
+                    Some(value) => batch.put_cf(family, key, value),
+                    None => batch.delete_cf(family, key),
+                }
+            }
+        }
+        Ok((guard, Some(batch), self.touched))
+    }
+}
+
+impl Read for Tx<'_> {
+    fn raw<R>(&self, table: &'static str, key: &[u8], decode: impl FnOnce(&[u8]) -> R) -> Result<Option<R>> {
+        match self.overlay.get(table).and_then(|changes| changes.get(key)) {
+            Some(own) => Ok(own.as_deref().map(decode)),
+            None => self.rows.raw(table, key, decode),
+        }
+    }
+
+    fn raw_rows(&self, table: &'static str, lower: &[u8], upper: &[u8], reversed: bool) -> Result<Rows<'_>> {
+        let stored = self.rows.raw_rows(table, lower, upper, reversed)?;
+        let Some(changes) = self.overlay.get(table) else { return Ok(stored) };
+        let upper = if upper.is_empty() { Bound::Unbounded } else { Bound::Excluded(upper) };
+        let own = changes.range::<[u8], _>((Bound::Included(lower), upper));
+        let own: Box<dyn Iterator<Item = _>> = if reversed { Box::new(own.rev()) } else { Box::new(own) };
+        Ok(Box::new(Merged { stored: stored.peekable(), own: own.peekable(), reversed }))
+    }
+}
+
+/// Stored rows with the transaction's own over them, in one order.
+struct Merged<'a, O: Iterator<Item = (&'a Vec<u8>, &'a Option<Vec<u8>>)>> {
+    stored: std::iter::Peekable<Rows<'a>>,
+    own: std::iter::Peekable<O>,
+    reversed: bool,
+}
+
+impl<'a, O: Iterator<Item = (&'a Vec<u8>, &'a Option<Vec<u8>>)>> Iterator for Merged<'a, O> {
+    type Item = Result<Row>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            let Some((own, _)) = self.own.peek() else { return self.stored.next() };
+            if let Some(stored) = self.stored.peek() {
+                let Ok((stored, _)) = stored else { return self.stored.next() };
+                let order = if self.reversed { own.as_slice().cmp(stored) } else { stored.as_ref().cmp(own.as_slice()) };
+                match order {
+                    std::cmp::Ordering::Less => return self.stored.next(),
+                    std::cmp::Ordering::Equal => drop(self.stored.next()),
+                    std::cmp::Ordering::Greater => {}
+                }
+            }
+            if let Some((key, Some(value))) = self.own.next() {
+                return Some(Ok((key.clone().into_boxed_slice(), value.clone().into_boxed_slice())));
+            }
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Read-only answers composed from users and rooms
