@@ -1,0 +1,417 @@
+//! Power levels of a room: who has which power, and which power an action needs.
+//!
+//! Specification: `m.room.power_levels` of the client-server API, "Definitions" of the authorisation rules, and
+//! the deprecated formats (strings, floats) of the older room versions. A view reads the content on demand and
+//! copies nothing. A value that the version does not allow is an error, so that whoever asks for a permission
+//! has to refuse.
+
+use std::borrow::Cow;
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+use std::fmt;
+
+use ruma::UserId;
+use serde::Deserialize;
+use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+use crate::content::{Text, field, text_field};
+use crate::event::Event;
+use crate::version::RoomVersion;
+
+/// What the creator has in a room without `m.room.power_levels`.
+const CREATOR_DEFAULT: i64 = 100;
+/// What a kind of notification needs unless `notifications` says otherwise.
+const NOTIFICATION_DEFAULT: i64 = 50;
+
+/// The power of a user. Creators of version 12 rooms stand above every level.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Power {
+    /// A level of `m.room.power_levels`, or a default.
+    Level(i64),
+    /// A creator of a room of version 12 on.
+    Infinite,
+}
+
+impl PartialEq<i64> for Power {
+    fn eq(&self, level: &i64) -> bool {
+        *self == Power::Level(*level)
+    }
+}
+
+impl PartialOrd<i64> for Power {
+    fn partial_cmp(&self, level: &i64) -> Option<Ordering> {
+        Some(self.cmp(&Power::Level(*level)))
+    }
+}
+
+/// The content is not as the room version demands, so no permission can be derived from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("malformed power levels: {0}")]
+pub struct Malformed(
+    /// The property at fault.
+    pub &'static str,
+);
+
+/// The properties with one level each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Named {
+    /// `users_default`
+    UsersDefault,
+    /// `events_default`
+    EventsDefault,
+    /// `state_default`
+    StateDefault,
+    /// `ban`
+    Ban,
+    /// `redact`
+    Redact,
+    /// `kick`
+    Kick,
+    /// `invite`
+    Invite,
+}
+
+impl Named {
+    /// All, in the order in which the authorisation rules list them.
+    pub const ALL: [Named; 7] =
+        [Named::UsersDefault, Named::EventsDefault, Named::StateDefault, Named::Ban, Named::Redact, Named::Kick, Named::Invite];
+
+    /// The property's name in the content.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Named::UsersDefault => "users_default",
+            Named::EventsDefault => "events_default",
+            Named::StateDefault => "state_default",
+            Named::Ban => "ban",
+            Named::Redact => "redact",
+            Named::Kick => "kick",
+            Named::Invite => "invite",
+        }
+    }
+
+    /// The level where the property or the whole event is absent.
+    #[must_use]
+    pub fn default_level(self) -> i64 {
+        match self {
+            Named::UsersDefault | Named::EventsDefault | Named::Invite => 0,
+            Named::StateDefault | Named::Ban | Named::Redact | Named::Kick => 50,
+        }
+    }
+}
+
+/// The top level of the content, each value unread. A `null` is present, and no level.
+#[derive(Clone, Copy, Default, Deserialize)]
+struct Fields<'a> {
+    #[serde(borrow, default, deserialize_with = "present")]
+    users_default: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    events_default: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    state_default: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    ban: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    redact: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    kick: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    invite: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    users: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    events: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    notifications: Option<&'a RawValue>,
+}
+
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
+    <&RawValue>::deserialize(deserializer).map(Some)
+}
+
+/// The power levels of a room by its create and `m.room.power_levels` events.
+#[derive(Clone, Copy)]
+pub struct PowerLevels<'a> {
+    version: &'a RoomVersion,
+    create: Option<&'a Event>,
+    /// `None`: the room has no `m.room.power_levels`.
+    fields: Option<Fields<'a>>,
+}
+
+impl<'a> PowerLevels<'a> {
+    /// A view of the room's levels. `create` tells who the creators are; without it nobody is.
+    ///
+    /// # Errors
+    /// Where the content is no object.
+    pub fn new(version: &'a RoomVersion, create: Option<&'a Event>, power_levels: Option<&'a Event>) -> Result<Self, Malformed> {
+        let fields = match power_levels {
+            None => None,
+            Some(event) => Some(serde_json::from_str(event.content.get()).map_err(|_| Malformed("content"))?),
+        };
+        Ok(PowerLevels { version, create, fields })
+    }
+
+    /// The user's power.
+    ///
+    /// # Errors
+    /// Where the level that applies is malformed.
+    pub fn user(&self, user: &UserId) -> Result<Power, Malformed> {
+        let creator = || self.create.is_some_and(|create| is_creator(self.version, create, user));
+        if self.version.version_12 && creator() {
+            return Ok(Power::Infinite);
+        }
+        let Some(fields) = &self.fields else {
+            return Ok(Power::Level(if creator() { CREATOR_DEFAULT } else { Named::UsersDefault.default_level() }));
+        };
+        match self.entry(fields.users, "users", user.as_str())? {
+            Some(level) => Ok(Power::Level(level)),
+            None => self.named(Named::UsersDefault).map(Power::Level),
+        }
+    }
+
+    /// What sending an event of this type needs ("required power level").
+    ///
+    /// # Errors
+    /// Where the level that applies is malformed.
+    pub fn event(&self, kind: &str, is_state: bool) -> Result<i64, Malformed> {
+        let events = self.fields.as_ref().and_then(|fields| fields.events);
+        match self.entry(events, "events", kind)? {
+            Some(level) => Ok(level),
+            None => self.named(if is_state { Named::StateDefault } else { Named::EventsDefault }),
+        }
+    }
+
+    /// What banning needs.
+    ///
+    /// # Errors
+    /// Where the level is malformed, as with the others.
+    pub fn ban(&self) -> Result<i64, Malformed> {
+        self.named(Named::Ban)
+    }
+
+    /// What kicking needs.
+    ///
+    /// # Errors
+    /// Where the level is malformed.
+    pub fn kick(&self) -> Result<i64, Malformed> {
+        self.named(Named::Kick)
+    }
+
+    /// What inviting needs.
+    ///
+    /// # Errors
+    /// Where the level is malformed.
+    pub fn invite(&self) -> Result<i64, Malformed> {
+        self.named(Named::Invite)
+    }
+
+    /// What redacting the events of others needs.
+    ///
+    /// # Errors
+    /// Where the level is malformed.
+    pub fn redact(&self) -> Result<i64, Malformed> {
+        self.named(Named::Redact)
+    }
+
+    /// What causing a notification of this kind needs; `room` is that of `@room`.
+    ///
+    /// # Errors
+    /// Where the level is malformed.
+    pub fn notification(&self, kind: &str) -> Result<i64, Malformed> {
+        let notifications = self.fields.as_ref().and_then(|fields| fields.notifications);
+        Ok(self.entry(notifications, "notifications", kind)?.unwrap_or(NOTIFICATION_DEFAULT))
+    }
+
+    /// The property's level or its default.
+    ///
+    /// # Errors
+    /// Where the level is malformed.
+    pub fn named(&self, name: Named) -> Result<i64, Malformed> {
+        Ok(self.explicit(name)?.unwrap_or(name.default_level()))
+    }
+
+    /// The property's level, or `None` where the content does not have it.
+    ///
+    /// # Errors
+    /// Where the level is malformed.
+    pub fn explicit(&self, name: Named) -> Result<Option<i64>, Malformed> {
+        let Some(fields) = &self.fields else { return Ok(None) };
+        let value = match name {
+            Named::UsersDefault => fields.users_default,
+            Named::EventsDefault => fields.events_default,
+            Named::StateDefault => fields.state_default,
+            Named::Ban => fields.ban,
+            Named::Redact => fields.redact,
+            Named::Kick => fields.kick,
+            Named::Invite => fields.invite,
+        };
+        value.map(|value| self.level(value, name.as_str())).transpose()
+    }
+
+    /// All entries of `users`. The keys are as in the content: a user id each, where the event passed authorisation.
+    ///
+    /// # Errors
+    /// Where it is no object of levels, as with the others.
+    pub fn users(&self) -> Result<BTreeMap<Cow<'a, str>, i64>, Malformed> {
+        self.entries(self.fields.and_then(|fields| fields.users), "users")
+    }
+
+    /// All entries of `events`.
+    ///
+    /// # Errors
+    /// Where it is no object of levels.
+    pub fn events(&self) -> Result<BTreeMap<Cow<'a, str>, i64>, Malformed> {
+        self.entries(self.fields.and_then(|fields| fields.events), "events")
+    }
+
+    /// All entries of `notifications`.
+    ///
+    /// # Errors
+    /// Where it is no object of levels.
+    pub fn notifications(&self) -> Result<BTreeMap<Cow<'a, str>, i64>, Malformed> {
+        self.entries(self.fields.and_then(|fields| fields.notifications), "notifications")
+    }
+
+    fn format(&self) -> LevelFormat {
+        if self.version.integer_power_levels {
+            LevelFormat::Integer
+        } else if self.version.strict_json {
+            LevelFormat::String
+        } else {
+            LevelFormat::Float
+        }
+    }
+
+    fn level(&self, value: &RawValue, name: &'static str) -> Result<i64, Malformed> {
+        let mut json = serde_json::Deserializer::from_str(value.get());
+        self.format().deserialize(&mut json).map_err(|_| Malformed(name))
+    }
+
+    fn entry(&self, map: Option<&RawValue>, name: &'static str, key: &str) -> Result<Option<i64>, Malformed> {
+        let Some(map) = map else { return Ok(None) };
+        serde_json::Deserializer::from_str(map.get())
+            .deserialize_map(EntryVisitor { key, format: self.format() })
+            .map_err(|_| Malformed(name))
+    }
+
+    fn entries(&self, map: Option<&'a RawValue>, name: &'static str) -> Result<BTreeMap<Cow<'a, str>, i64>, Malformed> {
+        let Some(map) = map else { return Ok(BTreeMap::new()) };
+        serde_json::Deserializer::from_str(map.get())
+            .deserialize_map(EntriesVisitor { format: self.format() })
+            .map_err(|_| Malformed(name))
+    }
+}
+
+/// Whether the user is a creator of the room: the create event's `creator` until version 10, its sender in 11, and
+/// its sender and `additional_creators` in 12.
+#[must_use]
+pub fn is_creator(version: &RoomVersion, create: &Event, user: &UserId) -> bool {
+    if !version.version_11 {
+        return text_field(&create.content, "creator").is_some_and(|creator| creator == user.as_str());
+    }
+    create.sender == user || (version.version_12 && additional_creators(create).iter().any(|id| id.0 == user.as_str()))
+}
+
+/// The `additional_creators` of a version 12 room. The rules for create events hold that they are user ids.
+fn additional_creators(create: &Event) -> Vec<Text<'_>> {
+    field(&create.content, "additional_creators").and_then(|list| serde_json::from_str(list.get()).ok()).unwrap_or_default()
+}
+
+/// How a room version writes levels.
+#[derive(Clone, Copy)]
+enum LevelFormat {
+    /// From version 10 on: integers.
+    Integer,
+    /// Versions 6 to 9: also integers in strings, with sign and white space.
+    String,
+    /// Versions 1 to 5: also floats, truncated.
+    Float,
+}
+
+impl<'de> DeserializeSeed<'de> for LevelFormat {
+    type Value = i64;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<i64, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl Visitor<'_> for LevelFormat {
+    type Value = i64;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a power level")
+    }
+
+    fn visit_i64<E: Error>(self, level: i64) -> Result<i64, E> {
+        Ok(level)
+    }
+
+    fn visit_u64<E: Error>(self, level: u64) -> Result<i64, E> {
+        match self {
+            LevelFormat::Float => Ok(i64::try_from(level).unwrap_or(i64::MAX)),
+            LevelFormat::Integer | LevelFormat::String => i64::try_from(level).map_err(E::custom),
+        }
+    }
+
+    fn visit_f64<E: Error>(self, level: f64) -> Result<i64, E> {
+        match self {
+            // A cast to an integer truncates, and saturates at what an `i64` can hold.
+            LevelFormat::Float => Ok(level as i64),
+            LevelFormat::Integer | LevelFormat::String => Err(E::custom("a float")),
+        }
+    }
+
+    fn visit_str<E: Error>(self, level: &str) -> Result<i64, E> {
+        match self {
+            LevelFormat::Integer => Err(E::custom("a string")),
+            LevelFormat::String | LevelFormat::Float => level.trim().parse().map_err(E::custom),
+        }
+    }
+}
+
+struct EntryVisitor<'k> {
+    key: &'k str,
+    format: LevelFormat,
+}
+
+impl<'de> Visitor<'de> for EntryVisitor<'_> {
+    type Value = Option<i64>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object of power levels")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut found = None;
+        while let Some(Text(key)) = map.next_key()? {
+            if key == self.key {
+                found = Some(map.next_value_seed(self.format)?);
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(found)
+    }
+}
+
+struct EntriesVisitor {
+    format: LevelFormat,
+}
+
+impl<'de> Visitor<'de> for EntriesVisitor {
+    type Value = BTreeMap<Cow<'de, str>, i64>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object of power levels")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut entries = BTreeMap::new();
+        while let Some(Text(key)) = map.next_key()? {
+            entries.insert(key, map.next_value_seed(self.format)?);
+        }
+        Ok(entries)
+    }
+}
