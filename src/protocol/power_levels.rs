@@ -5,19 +5,20 @@
 //! copies nothing. A value that the version does not allow is an error, so that whoever asks for a permission
 //! has to refuse.
 
+mod format;
+
 use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
-use std::fmt;
 
 use ruma::UserId;
-use serde::Deserialize;
-use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use crate::content::{Text, field, text_field};
 use crate::event::Event;
 use crate::version::RoomVersion;
+use format::LevelFormat;
 
 /// What the creator has in a room without `m.room.power_levels`.
 const CREATOR_DEFAULT: i64 = 100;
@@ -273,33 +274,18 @@ impl<'a> PowerLevels<'a> {
         self.entries(self.fields.and_then(|fields| fields.notifications), "notifications")
     }
 
-    fn format(&self) -> LevelFormat {
-        if self.version.integer_power_levels {
-            LevelFormat::Integer
-        } else if self.version.strict_json {
-            LevelFormat::String
-        } else {
-            LevelFormat::Float
-        }
-    }
-
     fn level(&self, value: &RawValue, name: &'static str) -> Result<i64, Malformed> {
-        let mut json = serde_json::Deserializer::from_str(value.get());
-        self.format().deserialize(&mut json).map_err(|_| Malformed(name))
+        LevelFormat::of(self.version).level(value).map_err(|_| Malformed(name))
     }
 
     fn entry(&self, map: Option<&RawValue>, name: &'static str, key: &str) -> Result<Option<i64>, Malformed> {
         let Some(map) = map else { return Ok(None) };
-        serde_json::Deserializer::from_str(map.get())
-            .deserialize_map(EntryVisitor { key, format: self.format() })
-            .map_err(|_| Malformed(name))
+        LevelFormat::of(self.version).entry(map, key).map_err(|_| Malformed(name))
     }
 
     fn entries(&self, map: Option<&'a RawValue>, name: &'static str) -> Result<BTreeMap<Cow<'a, str>, i64>, Malformed> {
         let Some(map) = map else { return Ok(BTreeMap::new()) };
-        serde_json::Deserializer::from_str(map.get())
-            .deserialize_map(EntriesVisitor { format: self.format() })
-            .map_err(|_| Malformed(name))
+        LevelFormat::of(self.version).entries(map).map_err(|_| Malformed(name))
     }
 }
 
@@ -318,100 +304,93 @@ fn additional_creators(create: &Event) -> Vec<Text<'_>> {
     field(&create.content, "additional_creators").and_then(|list| serde_json::from_str(list.get()).ok()).unwrap_or_default()
 }
 
-/// How a room version writes levels.
-#[derive(Clone, Copy)]
-enum LevelFormat {
-    /// From version 10 on: integers.
-    Integer,
-    /// Versions 6 to 9: also integers in strings, with sign and white space.
-    String,
-    /// Versions 1 to 5: also floats, truncated.
-    Float,
-}
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use std::sync::Arc;
 
-impl<'de> DeserializeSeed<'de> for LevelFormat {
-    type Value = i64;
+    use serde_json::{Value, json};
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<i64, D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
+    use super::*;
+    use crate::scenario::{Draft, user};
 
-impl Visitor<'_> for LevelFormat {
-    type Value = i64;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a power level")
+    /// A version, alice's create event and perhaps power levels.
+    fn room(version: &str, levels: Option<Value>) -> (&'static RoomVersion, Arc<Event>, Option<Arc<Event>>) {
+        let version = RoomVersion::named(version).unwrap();
+        let create = Draft::create(version, &json!({ "additional_creators": ["@carol:c"] })).build();
+        let levels = levels.map(|levels| Draft::new(version, "$l:a", "alice", "m.room.power_levels", Some(""), levels).build());
+        (version, create, levels)
     }
 
-    fn visit_i64<E: Error>(self, level: i64) -> Result<i64, E> {
-        Ok(level)
-    }
-
-    fn visit_u64<E: Error>(self, level: u64) -> Result<i64, E> {
-        match self {
-            LevelFormat::Float => Ok(i64::try_from(level).unwrap_or(i64::MAX)),
-            LevelFormat::Integer | LevelFormat::String => i64::try_from(level).map_err(E::custom),
+    #[test]
+    fn without_an_event_the_creator_has_100_and_others_nothing() {
+        for version in ["1", "10", "11"] {
+            let (version, create, _) = room(version, None);
+            let levels = PowerLevels::new(version, Some(&create), None).unwrap();
+            assert_eq!(levels.user(&user("alice")), Ok(Power::Level(100)));
+            assert_eq!(levels.user(&user("carol")), Ok(Power::Level(0)));
+            assert_eq!([levels.ban(), levels.kick(), levels.redact()], [Ok(50); 3]);
+            assert_eq!(levels.invite(), Ok(0));
+            assert_eq!(levels.event("m.room.topic", true), Ok(50));
+            assert_eq!(levels.event("m.room.message", false), Ok(0));
+            assert_eq!(levels.notification("room"), Ok(50));
+            assert_eq!(PowerLevels::new(version, None, None).unwrap().user(&user("alice")), Ok(Power::Level(0)));
         }
     }
 
-    fn visit_f64<E: Error>(self, level: f64) -> Result<i64, E> {
-        match self {
-            // A cast to an integer truncates, and saturates at what an `i64` can hold.
-            LevelFormat::Float => Ok(level as i64),
-            LevelFormat::Integer | LevelFormat::String => Err(E::custom("a float")),
+    #[test]
+    fn creators_of_version_12_are_above_every_level() {
+        for content in [None, Some(json!({ "users": { "@alice:a": 1 }, "users_default": i64::MAX }))] {
+            let (version, create, levels) = room("12", content);
+            let levels = PowerLevels::new(version, Some(&create), levels.as_deref()).unwrap();
+            for creator in ["alice", "carol"] {
+                assert_eq!(levels.user(&user(creator)), Ok(Power::Infinite));
+                assert!(levels.user(&user(creator)).unwrap() > i64::MAX);
+            }
+            assert!(levels.user(&user("bob")).unwrap() < Power::Infinite);
         }
     }
 
-    fn visit_str<E: Error>(self, level: &str) -> Result<i64, E> {
-        match self {
-            LevelFormat::Integer => Err(E::custom("a string")),
-            LevelFormat::String | LevelFormat::Float => level.trim().parse().map_err(E::custom),
-        }
-    }
-}
-
-struct EntryVisitor<'k> {
-    key: &'k str,
-    format: LevelFormat,
-}
-
-impl<'de> Visitor<'de> for EntryVisitor<'_> {
-    type Value = Option<i64>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object of power levels")
+    #[test]
+    fn an_event_gives_entries_before_defaults() {
+        let content = json!({
+            "users": { "@bob:b": 7 }, "users_default": 1, "events": { "m.room.name": 3 }, "events_default": 2, "state_default": 4,
+            "ban": 11, "kick": 12, "invite": 13, "redact": 14, "notifications": { "room": 20 },
+        });
+        let (version, create, event) = room("11", Some(content));
+        let levels = PowerLevels::new(version, Some(&create), event.as_deref()).unwrap();
+        assert_eq!(levels.user(&user("bob")), Ok(Power::Level(7)));
+        assert_eq!(levels.user(&user("alice")), Ok(Power::Level(1)), "the creator is no exception");
+        assert_eq!([levels.ban(), levels.kick(), levels.invite(), levels.redact()], [Ok(11), Ok(12), Ok(13), Ok(14)]);
+        assert_eq!([levels.event("m.room.name", true), levels.event("m.room.name", false)], [Ok(3); 2]);
+        assert_eq!([levels.event("x", true), levels.event("x", false)], [Ok(4), Ok(2)]);
+        assert_eq!([levels.notification("room"), levels.notification("x")], [Ok(20), Ok(50)]);
+        assert_eq!(levels.users().unwrap(), BTreeMap::from([("@bob:b".into(), 7)]));
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut found = None;
-        while let Some(Text(key)) = map.next_key()? {
-            if key == self.key {
-                found = Some(map.next_value_seed(self.format)?);
-            } else {
-                map.next_value::<IgnoredAny>()?;
+    #[test]
+    fn old_versions_read_strings_and_floats() {
+        let cases = [
+            (json!("100"), Some(100), Some(100)),
+            (json!(" -0012\n"), Some(-12), Some(-12)),
+            (json!("+7"), Some(7), Some(7)),
+            (json!(50.57), Some(50), None),
+            (json!(-50.57), Some(-50), None),
+            (json!(5.114_698e4), Some(51146), None),
+            (json!(1e300), Some(i64::MAX), None),
+            (json!(u64::MAX), Some(i64::MAX), None),
+            (json!("1.5"), None, None),
+            (json!(null), None, None),
+            (json!(true), None, None),
+        ];
+        for (value, floaty, stringy) in cases {
+            for (version, expected) in [("1", floaty), ("5", floaty), ("6", stringy), ("9", stringy), ("10", None), ("12", None)]
+            {
+                let (version, create, event) = room(version, Some(json!({ "ban": value, "users": { "@bob:b": value } })));
+                let levels = PowerLevels::new(version, Some(&create), event.as_deref()).unwrap();
+                assert_eq!(levels.ban(), expected.ok_or(Malformed("ban")), "version {} {value}", version.id);
+                assert_eq!(levels.user(&user("bob")), expected.map(Power::Level).ok_or(Malformed("users")));
             }
         }
-        Ok(found)
-    }
-}
-
-struct EntriesVisitor {
-    format: LevelFormat,
-}
-
-impl<'de> Visitor<'de> for EntriesVisitor {
-    type Value = BTreeMap<Cow<'de, str>, i64>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object of power levels")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut entries = BTreeMap::new();
-        while let Some(Text(key)) = map.next_key()? {
-            entries.insert(key, map.next_value_seed(self.format)?);
-        }
-        Ok(entries)
     }
 }

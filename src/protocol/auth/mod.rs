@@ -15,6 +15,8 @@ mod power_levels;
 mod redaction;
 mod rules;
 mod selection;
+#[cfg(test)]
+mod tests;
 mod third_party_invite;
 
 use std::borrow::Cow;

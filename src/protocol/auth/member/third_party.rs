@@ -1,12 +1,7 @@
 //! Invites that accept a third-party invite: rule 5.4.1.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use base64::Engine as _;
-use base64::alphabet;
-use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
-use ed25519_dalek::{Signature, VerifyingKey};
 use ruma::UserId;
 use serde_json::value::RawValue;
 
@@ -14,6 +9,7 @@ use super::super::rules::Rule;
 use super::super::{Denied, Membership, Room, State};
 use crate::content::{Text, field, text, text_field};
 use crate::event::Event;
+use crate::keys::{ED25519, PublicKey};
 
 /// How many pairs of a signature and a key are tried at most. Real invites have one signature and two keys; two events
 /// of 64 KiB could otherwise demand hundreds of thousands of checks.
@@ -51,38 +47,31 @@ pub(super) fn invite<S: State>(room: &Room<'_, S>, target: &UserId, invite: &Raw
 }
 
 /// The keys of an `m.room.third_party_invite`: `public_key` and those of `public_keys`.
-fn public_keys(promise: &Event) -> Vec<VerifyingKey> {
+fn public_keys(promise: &Event) -> Vec<PublicKey> {
     let listed = field(&promise.content, "public_keys")
         .and_then(|keys| serde_json::from_str::<Vec<&RawValue>>(keys.get()).ok())
         .unwrap_or_default();
     let listed = listed.into_iter().filter_map(|key| text_field(key, "public_key"));
     let single = text_field(&promise.content, "public_key");
-    single.into_iter().chain(listed).take(SIGNATURE_CHECKS_LIMIT).filter_map(|key| verifying_key(&key)).collect()
+    single.into_iter().chain(listed).take(SIGNATURE_CHECKS_LIMIT).filter_map(|key| public_key(&key)).collect()
 }
 
-fn verifying_key(key: &str) -> Option<VerifyingKey> {
-    VerifyingKey::try_from(decode(key)?.as_slice()).ok()
+/// Identity servers publish keys in either base64 alphabet.
+fn public_key(key: &str) -> Option<PublicKey> {
+    PublicKey::from_base64(&key.replace('-', "+").replace('_', "/")).ok()
 }
 
-/// Whether any signature of the object is by any of the keys.
-fn is_signed(signed: &RawValue, keys: &[VerifyingKey]) -> bool {
+/// Whether any signature of the object, of whatever server and key id, is by any of the keys.
+fn is_signed(signed: &RawValue, keys: &[PublicKey]) -> bool {
     let Some(message) = signed_bytes(signed) else { return false };
-    signatures(signed)
-        .iter()
-        .flat_map(|signature| keys.iter().map(move |key| (signature, key)))
-        .take(SIGNATURE_CHECKS_LIMIT)
-        .any(|(signature, key)| key.verify_strict(message.as_bytes(), signature).is_ok())
-}
-
-/// The ed25519 signatures, of whatever server and key id.
-fn signatures(signed: &RawValue) -> Vec<Signature> {
     let servers = field(signed, "signatures").and_then(object).unwrap_or_default();
     let by_key = servers.into_values().filter_map(object).flatten();
     by_key
-        .filter(|(key_id, _)| key_id.0.starts_with("ed25519:"))
-        .filter_map(|(_, signature)| Signature::from_slice(&decode(&text(signature)?)?).ok())
+        .filter(|(key_id, _)| key_id.0.starts_with(ED25519))
+        .filter_map(|(_, signature)| text(signature))
+        .flat_map(|signature| keys.iter().map(move |key| (signature.clone(), key)))
         .take(SIGNATURE_CHECKS_LIMIT)
-        .collect()
+        .any(|(signature, key)| key.verifies(message.as_bytes(), &signature))
 }
 
 /// What is signed: the object as canonical JSON without `signatures` and `unsigned`. The content is canonical, so the
@@ -90,19 +79,9 @@ fn signatures(signed: &RawValue) -> Vec<Signature> {
 fn signed_bytes(signed: &RawValue) -> Option<String> {
     let mut fields = object(signed)?;
     fields.retain(|key, _| key.0 != "signatures" && key.0 != "unsigned");
-    let fields: BTreeMap<Cow<'_, str>, &RawValue> = fields.into_iter().map(|(key, value)| (key.0, value)).collect();
     serde_json::to_string(&fields).ok()
 }
 
 fn object(value: &RawValue) -> Option<BTreeMap<Text<'_>, &RawValue>> {
     serde_json::from_str(value.get()).ok()
-}
-
-/// Keys and signatures come in either alphabet, with padding or without.
-fn decode(base64: &str) -> Option<Vec<u8>> {
-    let config = GeneralPurposeConfig::new()
-        .with_decode_padding_mode(DecodePaddingMode::Indifferent)
-        .with_decode_allow_trailing_bits(true);
-    let alphabet = if base64.contains(['-', '_']) { &alphabet::URL_SAFE } else { &alphabet::STANDARD };
-    GeneralPurpose::new(alphabet, config).decode(base64).ok()
 }
