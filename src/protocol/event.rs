@@ -3,6 +3,8 @@
 use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId};
 use serde_json::value::RawValue;
 
+use crate::json::{JsonError, Object};
+
 /// A persistent data unit whose format, size and ids were checked. Shared as `Arc<Event>`, never changed.
 ///
 /// Specification: "PDUs" of the server-server API and "Event format" of the room version.
@@ -20,7 +22,7 @@ pub struct Event {
     pub state_key: Option<String>,
     /// Milliseconds since the epoch as its server claims.
     pub origin_server_ts: u64,
-    /// One more than the greatest depth of `prev_events`, at most 2^53 - 1.
+    /// One more than the greatest depth of `prev_events`, at most what the room version allows ([`crate::version::RoomVersion::max_depth`]).
     pub depth: u64,
     /// The forward extremities when it was made: its parents in the event DAG.
     pub prev_events: Vec<OwnedEventId>,
@@ -39,5 +41,13 @@ impl Event {
     #[must_use]
     pub fn state_pair(&self) -> Option<(&str, &str)> {
         self.state_key.as_deref().map(|key| (self.kind.as_str(), key))
+    }
+
+    /// The whole event in the federation format as an object, read from its JSON.
+    ///
+    /// # Errors
+    /// None for an event that was parsed or built.
+    pub fn object(&self) -> Result<Object, JsonError> {
+        Ok(serde_json::from_str(&self.json)?)
     }
 }

@@ -3,7 +3,24 @@
 //! Same input, same output: nothing here awaits, reads a clock, draws randomness or iterates an unordered map.
 
 pub mod auth;
+pub mod base64;
 mod content;
+pub mod draft;
 pub mod event;
+pub mod hash;
+pub mod ids;
+pub mod json;
+pub mod keys;
+pub mod parse;
 pub mod power_levels;
+pub mod redact;
+pub mod sign;
+pub mod verify;
 pub mod version;
+
+#[cfg(test)]
+mod fixtures;
+#[cfg(test)]
+mod scenario;
+#[cfg(test)]
+mod properties;

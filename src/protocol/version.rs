@@ -108,6 +108,12 @@ impl RoomVersion {
         ALL.iter().find(|version| version.id == id)
     }
 
+    /// The greatest `depth` of an event: what integers of canonical JSON allow, and before that was enforced, 2^63 - 1.
+    #[must_use]
+    pub fn max_depth(&self) -> u64 {
+        if self.strict_json { (1 << 53) - 1 } else { (1 << 63) - 1 }
+    }
+
     /// All versions, oldest first.
     #[must_use]
     pub fn all() -> &'static [RoomVersion] {
