@@ -12,9 +12,10 @@ use tokio::sync::oneshot;
 
 use crate::{
     Error, Lock, Result, Seq, Snapshot, Table, Topic, Tx, Value, Watch,
+    cache::RowCache,
     lock::Locks,
-    read::{Frozen, Published, family},
-    tx::Within,
+    read::{Frozen, Published, corrupt, family},
+    tx::{Finished, Within},
     watch::Watches,
 };
 
@@ -39,24 +40,36 @@ pub(crate) struct CommitState {
 pub(crate) struct Shared {
     pub(crate) db: Arc<DB>,
     pub(crate) commit: Mutex<CommitState>,
+    pub(crate) cache: Arc<RowCache>,
     locks: Locks,
     work: Condvar,
     published: RwLock<Snapshot>,
     watches: Arc<Watches>,
+    /// Whether there is a disk to sync to.
+    on_disk: bool,
 }
 
 impl Shared {
-    pub(crate) fn new(db: Arc<DB>, seq: Seq) -> Self {
+    pub(crate) fn new(db: Arc<DB>, seq: Seq, cache_bytes: usize, on_disk: bool) -> Self {
         let watches = Arc::new(Watches::new(seq));
-        let published = Published { seq, rows: Frozen::now(&db), watches: Arc::clone(&watches) };
+        let cache = Arc::new(RowCache::new(cache_bytes));
+        let published = Published {
+            seq,
+            cache_changes: cache.changes(),
+            rows: Frozen::now(&db),
+            cache: Arc::clone(&cache),
+            watches: Arc::clone(&watches),
+        };
         let state = CommitState { written: seq, waiting: Vec::new(), touched: Vec::new(), failed: None, closing: false };
         Self {
             db,
             commit: Mutex::new(state),
+            cache,
             locks: Locks::new(),
             work: Condvar::new(),
             published: RwLock::new(Snapshot { inner: Arc::new(published) }),
             watches,
+            on_disk,
         }
     }
 
@@ -73,14 +86,16 @@ impl Shared {
             let waiting = std::mem::take(&mut state.waiting);
             let mut touched = std::mem::take(&mut state.touched);
             let seq = state.written;
+            let cache_changes = self.cache.changes();
             let rows = Frozen::now(&self.db);
             drop(state);
-            let outcome = self.db.flush_wal(true).map_err(|error| self.fail(error));
+            let outcome = self.db.flush_wal(self.on_disk).map_err(|error| self.fail(error));
             if outcome.is_ok() {
                 touched.sort_unstable();
                 touched.dedup();
                 self.watches.mark(&touched, seq);
-                let published = Published { seq, rows, watches: Arc::clone(&self.watches) };
+                let (cache, watches) = (Arc::clone(&self.cache), Arc::clone(&self.watches));
+                let published = Published { seq, rows, cache, cache_changes, watches };
                 *self.published.write() = Snapshot { inner: Arc::new(published) };
                 self.watches.wake(&touched);
             }
@@ -99,11 +114,11 @@ impl Shared {
     }
 
     fn write(&self, tx: Tx<'_>) -> Result<oneshot::Receiver<Result<()>>> {
-        let (mut state, batch, touched) = tx.into_batch()?;
+        let (mut state, finished) = tx.finish()?;
         if let Some(failed) = &state.failed {
             return Err(failed.clone());
         }
-        if let Some(mut batch) = batch {
+        if let Some(Finished { mut batch, touched, replaced }) = finished {
             let seq = Seq(state.written.0 + 1);
             put_seq(&self.db, &mut batch, seq)?;
             let mut options = WriteOptions::default();
@@ -114,6 +129,7 @@ impl Shared {
                 tracing::error!(%error, "the data folder cannot be written, so writes are refused until a restart");
                 return Err(error);
             }
+            self.cache.forget(&replaced);
             state.written = seq;
             state.touched.extend(touched);
         }
@@ -131,10 +147,9 @@ impl Shared {
 }
 
 fn put_seq(db: &DB, batch: &mut WriteBatch, seq: Seq) -> Result<()> {
-    let (mut key, mut value) = (Vec::new(), Vec::new());
-    crate::Prefix::<String>::encode(&SEQ, &mut key);
+    let mut value = Vec::new();
     crate::Json(serde_json::Value::from(seq.0)).encode(&mut value).ok_or(Error::Unencodable { table: META.spec.name })?;
-    batch.put_cf(family(db, META.spec.name)?, key, value);
+    batch.put_cf(family(db, META.spec.name)?, SEQ, value);
     Ok(())
 }
 
@@ -155,13 +170,12 @@ impl<T> Pending<T> {
         Ok(self.value)
     }
 
-    /// [`Pending::durable`] for a thread that is not async.
+    /// [`Pending::durable`] for code that is not async: it blocks the thread.
     ///
     /// # Errors
     /// As [`Pending::durable`].
     pub fn wait(self) -> Result<T> {
-        self.done.blocking_recv().map_err(|_| Error::Closed)??;
-        Ok(self.value)
+        pollster::block_on(self.durable())
     }
 
     /// The value at once, for soft data (typing, presence) that rides with the next sync and may be lost in a crash.
@@ -179,17 +193,16 @@ impl<T> Pending<T> {
 pub struct Store {
     shared: Arc<Shared>,
     publisher: Option<std::thread::JoinHandle<()>>,
-    pub(crate) cache_bytes: usize,
 }
 
 impl Store {
-    pub(crate) fn start(shared: Arc<Shared>, cache_bytes: usize) -> Result<Self> {
+    pub(crate) fn start(shared: Arc<Shared>) -> Result<Self> {
         let publishing = Arc::clone(&shared);
         let publisher = std::thread::Builder::new()
             .name("publisher".into())
             .spawn(move || publishing.publish_until_closed())
             .map_err(|error| Error::Database(error.to_string()))?;
-        Ok(Self { shared, publisher: Some(publisher), cache_bytes })
+        Ok(Self { shared, publisher: Some(publisher) })
     }
 
     /// Runs `change` under these locks and commits what it wrote as one batch, or nothing where it fails.
@@ -228,12 +241,6 @@ impl Store {
         self.shared.commit.lock().failed.clone()
     }
 
-    /// The share of the memory budget that is for the caches of other layers, in bytes.
-    #[must_use]
-    pub fn cache_bytes(&self) -> usize {
-        self.cache_bytes
-    }
-
     /// All rows of these tables as text, for tests.
     ///
     /// # Errors
@@ -243,7 +250,7 @@ impl Store {
         let snapshot = self.snapshot();
         for table in tables {
             text += &format!("{}\n", table.name);
-            for row in crate::Read::raw_rows(&snapshot, table.name, &[], &[], false)? {
+            for row in crate::read::Source::raw_rows(&snapshot, table.name, &[], &[], false)? {
                 let (key, value) = row?;
                 text += &format!("  {}\n", (table.show)(&key, &value));
             }
@@ -253,10 +260,6 @@ impl Store {
 
     pub(crate) fn put_meta(&self, key: &str, value: serde_json::Value) -> Result<()> {
         self.transact(&[], |tx| tx.put(&META, &key, &crate::Json(value)))?.wait()
-    }
-
-    pub(crate) fn meta(&self, key: &str) -> Result<Option<serde_json::Value>> {
-        Ok(crate::Read::get(&self.snapshot(), &META, &key)?.map(|value| value.0))
     }
 }
 
@@ -272,5 +275,10 @@ impl Drop for Store {
 
 /// Reads a row of [`META`] before the store runs.
 pub(crate) fn read_meta(db: &Arc<DB>, key: &str) -> Result<Option<serde_json::Value>> {
-    Ok(crate::Read::get(&Frozen::now(db), &META, &key)?.map(|value| value.0))
+    let row = Frozen::now(db).raw(META.spec.name, key.as_bytes(), crate::Json::<serde_json::Value>::decode)?;
+    match row {
+        None => Ok(None),
+        Some(Some(value)) => Ok(Some(value.0)),
+        Some(None) => Err(corrupt(&META.spec, key.as_bytes())),
+    }
 }

@@ -3,6 +3,7 @@
 //! All durable change goes through [`Store::transact`]: one call, one batch, one [`Seq`]. What it acknowledges is synced
 //! to disk, and readers see only what is. Only this layer knows RocksDB.
 
+mod cache;
 mod commit;
 mod error;
 mod key;

@@ -42,7 +42,7 @@ impl Store {
     /// [`Error::Locked`], [`Error::OtherServer`], [`Error::Foreign`], [`Error::Newer`], [`Error::Unwritable`].
     pub fn open(config: &Config, tables: &[&'static TableSpec], migrations: &[Migration]) -> Result<Self> {
         let exists = holds_a_database(&config.path)?;
-        Self::open_in(config, tables, migrations, &Env::new()?, exists)
+        Self::open_in(config, tables, migrations, None, exists)
     }
 
     /// A store in memory, for tests.
@@ -51,17 +51,17 @@ impl Store {
     /// As [`Store::open`].
     pub fn in_memory(server_name: &str, tables: &[&'static TableSpec]) -> Result<Self> {
         let config = Config { path: "/hearth".into(), server_name: server_name.into(), memory_bytes: 32 << 20 };
-        Self::open_in(&config, tables, &[], &Env::mem_env()?, false)
+        Self::open_in(&config, tables, &[], Some(&Env::mem_env()?), false)
     }
 
     fn open_in(
         config: &Config,
         tables: &[&'static TableSpec],
         migrations: &[Migration],
-        env: &Env,
+        memory: Option<&Env>,
         exists: bool,
     ) -> Result<Self> {
-        let db = Arc::new(open_database(config, tables, env)?);
+        let db = Arc::new(open_database(config, tables, memory)?);
         let known = u32::try_from(migrations.len()).unwrap_or(u32::MAX).saturating_add(1);
         let stored_name = read_meta(&db, SERVER_NAME)?;
         if exists && stored_name.is_none() {
@@ -76,7 +76,7 @@ impl Store {
         }
         let seq = read_meta(&db, SEQ)?.and_then(|seq| seq.as_u64()).unwrap_or(0);
         // Half of the budget is RocksDB's blocks, a quarter its write buffers, a quarter the caches of the layers above.
-        let store = Self::start(Arc::new(Shared::new(db, Seq(seq))), config.memory_bytes / 4)?;
+        let store = Self::start(Arc::new(Shared::new(db, Seq(seq), config.memory_bytes / 4, memory.is_none())))?;
         for (number, migration) in (stored..).zip(migrations.iter().skip(stored.saturating_sub(1) as usize)) {
             tracing::info!(from = number, about = migration.about, "migrating the data folder");
             (migration.run)(&store)?;
@@ -106,11 +106,13 @@ fn holds_a_database(path: &Path) -> Result<bool> {
     Ok(false)
 }
 
-fn open_database(config: &Config, tables: &[&'static TableSpec], env: &Env) -> Result<DB> {
+fn open_database(config: &Config, tables: &[&'static TableSpec], memory: Option<&Env>) -> Result<DB> {
     let cache = Cache::new_lru_cache(config.memory_bytes / 2);
     let write_buffers = config.memory_bytes / 4;
     let mut options = Options::default();
-    options.set_env(env);
+    if let Some(env) = memory {
+        options.set_env(env);
+    }
     options.create_if_missing(true);
     options.create_missing_column_families(true);
     // The publisher writes the log out with each sync: a batch costs no system call of its own.

@@ -5,23 +5,52 @@ use std::sync::Arc;
 use rocksdb::{ColumnFamily, DB, IteratorMode, ReadOptions};
 use self_cell::self_cell;
 
-use crate::{AsKey, Error, Key, Range, Result, Seq, Table, TableSpec, Topic, Value, watch::Watches};
+use crate::{AsKey, Error, Key, Range, Result, Seq, Table, TableSpec, Topic, Value, cache::RowCache, watch::Watches};
 
 /// An encoded key and value.
-pub(crate) type Row = (Box<[u8]>, Box<[u8]>);
+pub type Row = (Box<[u8]>, Box<[u8]>);
 
 /// Rows in key order, or against it.
-pub(crate) type Rows<'a> = Box<dyn Iterator<Item = Result<Row>> + 'a>;
+pub type Rows<'a> = Box<dyn Iterator<Item = Result<Row>> + 'a>;
 
-/// What queries are asked of.
-pub trait Read {
+/// Encoded rows. Only the store implements it.
+pub trait Source {
     /// Calls `decode` with the row's bytes.
-    #[doc(hidden)]
     fn raw<R>(&self, table: &'static str, key: &[u8], decode: impl FnOnce(&[u8]) -> R) -> Result<Option<R>>;
 
     /// The rows from `lower` to before `upper` (unbounded where empty).
-    #[doc(hidden)]
     fn raw_rows(&self, table: &'static str, lower: &[u8], upper: &[u8], reversed: bool) -> Result<Rows<'_>>;
+
+    /// The cache, and the number of its changes when this view was taken; `None` for a row that this view changed.
+    fn row_cache(&self, table: &'static str, key: &[u8]) -> Option<(&RowCache, u64)>;
+}
+
+/// What queries are asked of.
+pub trait Read: Source {
+    /// The row of this key, shared with all who read it, of a table that is [`Table::cached`].
+    ///
+    /// # Errors
+    /// As [`Read::get`].
+    fn shared<K: Key, V: Value + Send + Sync + 'static>(
+        &self,
+        table: &'static Table<K, V>,
+        key: &impl AsKey<K>,
+    ) -> Result<Option<Arc<V>>> {
+        let mut bytes = Vec::with_capacity(48);
+        key.encode(&mut bytes);
+        let name = table.spec.name;
+        let cache = self.row_cache(name, &bytes).filter(|_| table.spec.cached);
+        if let Some(hit) = cache.and_then(|(cache, _)| cache.get(name, &bytes)) {
+            return Ok(Some(hit));
+        }
+        let decoded = self.raw(name, &bytes, |row| V::decode(row).map(|value| (Arc::new(value), row.len())))?;
+        let Some(decoded) = decoded else { return Ok(None) };
+        let (value, length) = decoded.ok_or_else(|| corrupt(&table.spec, &bytes))?;
+        if let Some((cache, changes)) = cache {
+            cache.put(name, &bytes, &value, length, changes);
+        }
+        Ok(Some(value))
+    }
 
     /// The row of this key.
     ///
@@ -111,13 +140,13 @@ pub(crate) fn family<'a>(db: &'a DB, table: &'static str) -> Result<&'a ColumnFa
     db.cf_handle(table).ok_or_else(|| Error::Database(format!("no table {table}: it is missing from its layer's TABLES")))
 }
 
-impl Read for Frozen {
-    fn raw<R>(&self, table: &'static str, key: &[u8], decode: impl FnOnce(&[u8]) -> R) -> Result<Option<R>> {
+impl Frozen {
+    pub(crate) fn raw<R>(&self, table: &'static str, key: &[u8], decode: impl FnOnce(&[u8]) -> R) -> Result<Option<R>> {
         let row = self.borrow_dependent().get_pinned_cf(self.family(table)?, key)?;
         Ok(row.map(|bytes| decode(&bytes)))
     }
 
-    fn raw_rows(&self, table: &'static str, lower: &[u8], upper: &[u8], reversed: bool) -> Result<Rows<'_>> {
+    pub(crate) fn raw_rows(&self, table: &'static str, lower: &[u8], upper: &[u8], reversed: bool) -> Result<Rows<'_>> {
         let mut options = ReadOptions::default();
         if !lower.is_empty() {
             options.set_iterate_lower_bound(lower);
@@ -140,6 +169,9 @@ pub struct Snapshot {
 pub(crate) struct Published {
     pub(crate) seq: Seq,
     pub(crate) rows: Frozen,
+    pub(crate) cache: Arc<RowCache>,
+    /// The cache's changes before the snapshot was taken.
+    pub(crate) cache_changes: u64,
     pub(crate) watches: Arc<Watches>,
 }
 
@@ -156,12 +188,18 @@ impl Snapshot {
     }
 }
 
-impl Read for Snapshot {
+impl Read for Snapshot {}
+
+impl Source for Snapshot {
     fn raw<R>(&self, table: &'static str, key: &[u8], decode: impl FnOnce(&[u8]) -> R) -> Result<Option<R>> {
         self.inner.rows.raw(table, key, decode)
     }
 
     fn raw_rows(&self, table: &'static str, lower: &[u8], upper: &[u8], reversed: bool) -> Result<Rows<'_>> {
         self.inner.rows.raw_rows(table, lower, upper, reversed)
+    }
+
+    fn row_cache(&self, _: &'static str, _: &[u8]) -> Option<(&RowCache, u64)> {
+        Some((&self.inner.cache, self.inner.cache_changes))
     }
 }

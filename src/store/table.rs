@@ -42,6 +42,8 @@ pub struct TableSpec {
     pub wakes: Owner,
     /// How it is read.
     pub preset: Preset,
+    /// Whether decoded rows are kept in memory.
+    pub cached: bool,
     /// The names of the key and value types.
     pub types: fn() -> (&'static str, &'static str),
     /// A row as text, for tests.
@@ -65,6 +67,7 @@ impl<K: Key, V: Value> Table<K, V> {
             owner: Owner::Nobody,
             wakes: Owner::Nobody,
             preset: Preset::Point,
+            cached: false,
             types: || (std::any::type_name::<K>(), std::any::type_name::<V>()),
             show: show::<K, V>,
         };
@@ -92,6 +95,14 @@ impl<K: Key, V: Value> Table<K, V> {
         self
     }
 
+    /// The same table, whose decoded rows [`crate::Read::shared`] keeps in memory: only for rows that are written once. They
+    /// may be deleted, and replaced ([`crate::Tx::replace`]) by what serves every reader as well, even one of the past.
+    #[must_use]
+    pub const fn cached(mut self) -> Self {
+        self.spec.cached = true;
+        self
+    }
+
     /// The table without its types, for the list of all tables.
     #[must_use]
     pub const fn spec(&self) -> &TableSpec {
@@ -102,6 +113,7 @@ impl<K: Key, V: Value> Table<K, V> {
 /// A row as text: the key's and the value's bytes in a form that a test can compare.
 fn show<K: Key, V: Value>(key: &[u8], value: &[u8]) -> String {
     let key = K::decode(key).map_or_else(|| format!("corrupt {key:?}"), |key| format!("{key:?}"));
-    let value = if V::decode(value).is_some() { String::from_utf8_lossy(value.get(1..).unwrap_or_default()) } else { "corrupt".into() };
+    let value =
+        if V::decode(value).is_some() { String::from_utf8_lossy(value.get(1..).unwrap_or_default()) } else { "corrupt".into() };
     format!("{key} {value:?}")
 }

@@ -9,9 +9,10 @@ use crate::*;
 
 static NOTES: Table<(RoomNo, u64), String> =
     Table::new("notes", "Notes of a room.").owned_by(Owner::Room).wakes(Owner::Room).read_by(Preset::Scan);
+static LAWS: Table<u32, String> = Table::new("laws", "Rows that are written once.").cached();
 static NAMES: Table<String, u32> = Table::new("names", "Numbers by name.");
 static COUNTERS: Table<String, u32> = Table::new("counters", "The last number drawn.");
-const TABLES: &[&TableSpec] = &[NOTES.spec(), NAMES.spec(), COUNTERS.spec()];
+const TABLES: &[&TableSpec] = &[NOTES.spec(), NAMES.spec(), LAWS.spec(), COUNTERS.spec()];
 
 fn store() -> Store {
     Store::in_memory("localhost", TABLES).unwrap()
@@ -162,6 +163,24 @@ fn a_corrupt_row_names_its_table_and_key() {
     store.transact(&[], |tx| tx.put(&WRONG, &(RoomNo(1), 1), &255)).unwrap().wait().unwrap();
     let error = store.snapshot().get(&NOTES, &(RoomNo(1), 1)).unwrap_err();
     assert!(matches!(error, Error::Corrupt { table: "notes", .. }), "{error}");
+}
+
+#[test]
+fn a_cached_row_is_shared_until_it_is_replaced() {
+    let store = store();
+    store.transact(&[], |tx| tx.put(&LAWS, &1, &"first".into())).unwrap().wait().unwrap();
+    let old = store.snapshot();
+    let one = old.shared(&LAWS, &1).unwrap().unwrap();
+    assert!(std::sync::Arc::ptr_eq(&one, &old.shared(&LAWS, &1).unwrap().unwrap()), "decoded once");
+    let change = |tx: &mut Tx<'_>| -> Result<String> {
+        tx.replace(&LAWS, &1, &"second".into())?;
+        Ok(tx.shared(&LAWS, &1)?.unwrap().to_string())
+    };
+    assert_eq!(store.transact(&[], change).unwrap().wait().unwrap(), "second", "a transaction sees its own");
+    assert_eq!(*old.shared(&LAWS, &1).unwrap().unwrap(), "first", "read from the old snapshot, and not put into the cache");
+    assert_eq!(*store.snapshot().shared(&LAWS, &1).unwrap().unwrap(), "second");
+    store.transact(&[], |tx| tx.delete(&LAWS, &1)).unwrap().wait().unwrap();
+    assert!(store.snapshot().shared(&LAWS, &1).unwrap().is_none());
 }
 
 #[derive(Clone, Debug)]

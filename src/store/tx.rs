@@ -11,8 +11,9 @@ use rocksdb::WriteBatch;
 
 use crate::{
     AsKey, Error, Key, Lock, Owner, Read, Result, RoomNo, Seq, Table, TableSpec, Topic, UserNo, Value,
+    cache::RowCache,
     commit::{CommitState, Shared},
-    read::{Frozen, Row, Rows, corrupt, family},
+    read::{Frozen, Row, Rows, Source, corrupt, family},
 };
 
 /// A table's changed rows: a value, or `None` for a deleted row.
@@ -22,9 +23,13 @@ type Changes = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
 pub struct Tx<'s> {
     shared: &'s Shared,
     rows: Frozen,
+    /// The cache's changes before the snapshot was taken.
+    cache_changes: u64,
     locks: Vec<Lock>,
     overlay: BTreeMap<&'static str, Changes>,
     touched: Vec<Topic>,
+    /// Rows of cached tables that are no longer what they were.
+    replaced: Vec<(&'static str, Box<[u8]>)>,
     /// Held from the first time the transaction needs to be alone (a sequence number, an interned number) to its end.
     alone: RefCell<Option<MutexGuard<'s, CommitState>>>,
 }
@@ -51,12 +56,15 @@ impl Drop for Within {
 
 impl<'s> Tx<'s> {
     pub(crate) fn new(shared: &'s Shared, locks: &[Lock]) -> Self {
+        let cache_changes = shared.cache.changes();
         Self {
             shared,
             rows: Frozen::now(&shared.db),
+            cache_changes,
             locks: locks.to_vec(),
             overlay: BTreeMap::new(),
             touched: Vec::new(),
+            replaced: Vec::new(),
             alone: RefCell::new(None),
         }
     }
@@ -97,7 +105,7 @@ impl<'s> Tx<'s> {
         row.map(|value| V::decode(&value).ok_or_else(|| corrupt(&table.spec, &bytes))).transpose()
     }
 
-    /// Writes a row.
+    /// Writes a row; of a [`Table::cached`] table one that is not there yet.
     ///
     /// # Errors
     /// [`Error::Unlocked`] without the owner's lock, [`Error::Unencodable`] for a value without an encoding.
@@ -107,12 +115,30 @@ impl<'s> Tx<'s> {
         self.change(&table.spec, key, Some(bytes))
     }
 
+    /// Writes a row of a [`Table::cached`] table over the one that is there.
+    ///
+    /// # Errors
+    /// As [`Tx::put`].
+    pub fn replace<K: Key, V: Value>(&mut self, table: &Table<K, V>, key: &impl AsKey<K>, value: &V) -> Result<()> {
+        self.forget(&table.spec, key);
+        self.put(table, key, value)
+    }
+
     /// Deletes a row, if there is one.
     ///
     /// # Errors
     /// [`Error::Unlocked`] without the owner's lock.
     pub fn delete<K: Key, V: Value>(&mut self, table: &Table<K, V>, key: &impl AsKey<K>) -> Result<()> {
+        self.forget(&table.spec, key);
         self.change(&table.spec, key, None)
+    }
+
+    fn forget<K>(&mut self, table: &TableSpec, key: &impl AsKey<K>) {
+        if table.cached {
+            let mut bytes = Vec::with_capacity(48);
+            key.encode(&mut bytes);
+            self.replaced.push((table.name, bytes.into_boxed_slice()));
+        }
     }
 
     /// Wakes who watches this, though no row of it changed.
@@ -147,11 +173,11 @@ impl<'s> Tx<'s> {
         std::cell::RefMut::map(self.alone.borrow_mut(), |guard| guard.get_or_insert_with(|| self.shared.commit.lock()))
     }
 
-    /// What there is to commit: the guard, the batch (`None` where nothing changed) and the topics.
-    pub(crate) fn into_batch(self) -> Result<(MutexGuard<'s, CommitState>, Option<WriteBatch>, Vec<Topic>)> {
+    /// What there is to commit.
+    pub(crate) fn finish(self) -> Result<(MutexGuard<'s, CommitState>, Option<Finished>)> {
         let guard = self.alone.into_inner().unwrap_or_else(|| self.shared.commit.lock());
         if self.overlay.is_empty() && self.touched.is_empty() {
-            return Ok((guard, None, Vec::new()));
+            return Ok((guard, None));
         }
         let mut batch = WriteBatch::default();
         for (table, changes) in self.overlay {
@@ -163,11 +189,25 @@ impl<'s> Tx<'s> {
                 }
             }
         }
-        Ok((guard, Some(batch), self.touched))
+        Ok((guard, Some(Finished { batch, touched: self.touched, replaced: self.replaced })))
     }
 }
 
-impl Read for Tx<'_> {
+/// A transaction's changes, ready to be written.
+pub(crate) struct Finished {
+    pub(crate) batch: WriteBatch,
+    pub(crate) touched: Vec<Topic>,
+    pub(crate) replaced: Vec<(&'static str, Box<[u8]>)>,
+}
+
+impl Read for Tx<'_> {}
+
+impl Source for Tx<'_> {
+    fn row_cache(&self, table: &'static str, key: &[u8]) -> Option<(&RowCache, u64)> {
+        let own = self.overlay.get(table).is_some_and(|changes| changes.contains_key(key));
+        (!own).then_some((&self.shared.cache, self.cache_changes))
+    }
+
     fn raw<R>(&self, table: &'static str, key: &[u8], decode: impl FnOnce(&[u8]) -> R) -> Result<Option<R>> {
         match self.overlay.get(table).and_then(|changes| changes.get(key)) {
             Some(own) => Ok(own.as_deref().map(decode)),

@@ -1,0 +1,97 @@
+//! Decoded rows of tables that are [`crate::Table::cached`]: events, state nodes, interned names.
+//!
+//! Such rows never change but for a form that is as good to every reader (a redacted event, say), and are deleted with
+//! their room. A changed row leaves the cache with its commit.
+
+use std::{
+    any::Any,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use quick_cache::{Weighter, sync::Cache};
+
+/// A row's table and key.
+type RowKey = (&'static str, Box<[u8]>);
+type Row = (Arc<dyn Any + Send + Sync>, u32);
+
+/// What a cached row weighs beside its encoded bytes: keys, pointers, the shape of the decoded value.
+const OVERHEAD_BYTES: u64 = 160;
+
+#[derive(Clone)]
+struct ByBytes;
+
+impl Weighter<RowKey, Row> for ByBytes {
+    fn weight(&self, key: &RowKey, row: &Row) -> u64 {
+        OVERHEAD_BYTES + key.1.len() as u64 + 2 * u64::from(row.1)
+    }
+}
+
+pub struct RowCache {
+    rows: Cache<RowKey, Row, ByBytes>,
+    /// How often rows were changed, so that a reader with an old snapshot does not put an old row back.
+    changes: AtomicU64,
+}
+
+/// An estimate of the number of cached rows a budget holds, which only sizes the map.
+const ROW_ESTIMATE_BYTES: usize = 512;
+
+impl RowCache {
+    pub(crate) fn new(bytes: usize) -> Self {
+        let rows = Cache::with_weighter(bytes / ROW_ESTIMATE_BYTES, bytes as u64, ByBytes);
+        Self { rows, changes: AtomicU64::new(0) }
+    }
+
+    pub(crate) fn get<V: Send + Sync + 'static>(&self, table: &'static str, key: &[u8]) -> Option<Arc<V>> {
+        let (row, _) = self.rows.get(&Borrowed(table, key))?;
+        row.downcast().ok()
+    }
+
+    /// The number of changes so far: what a snapshot taken now may put into the cache.
+    pub(crate) fn changes(&self) -> u64 {
+        self.changes.load(Ordering::SeqCst)
+    }
+
+    /// Keeps a row read from a snapshot that was taken when there had been `changes`.
+    pub(crate) fn put<V: Send + Sync + 'static>(
+        &self,
+        table: &'static str,
+        key: &[u8],
+        row: &Arc<V>,
+        bytes: usize,
+        changes: u64,
+    ) {
+        if self.changes() != changes {
+            return;
+        }
+        let size = u32::try_from(bytes).unwrap_or(u32::MAX);
+        let shared: Arc<dyn Any + Send + Sync> = Arc::clone(row) as _;
+        self.rows.insert((table, key.into()), (shared, size));
+        if self.changes() != changes {
+            self.rows.remove(&Borrowed(table, key));
+        }
+    }
+
+    /// Forgets changed rows, once their commit is written. `changed` are rows that the cache may hold.
+    pub(crate) fn forget(&self, changed: &[RowKey]) {
+        if changed.is_empty() {
+            return;
+        }
+        self.changes.fetch_add(1, Ordering::SeqCst);
+        for (table, key) in changed {
+            self.rows.remove(&Borrowed(table, key));
+        }
+    }
+}
+
+/// A key to look up without owning it.
+#[derive(Hash)]
+struct Borrowed<'a>(&'static str, &'a [u8]);
+
+impl quick_cache::Equivalent<RowKey> for Borrowed<'_> {
+    fn equivalent(&self, key: &RowKey) -> bool {
+        self.0 == key.0 && self.1 == &*key.1
+    }
+}
