@@ -13,6 +13,7 @@ pub mod json;
 pub mod keys;
 pub mod parse;
 pub mod power_levels;
+pub mod push;
 pub mod redact;
 pub mod sign;
 pub mod verify;
