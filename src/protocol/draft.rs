@@ -19,6 +19,10 @@ use crate::{
     version::{EventIdFormat, RoomVersion},
 };
 
+/// The deepest nesting of content that this server sends. Readers of JSON stop at 128 levels, some earlier, and on its way
+/// an event is itself nested in transactions and answers: one that nobody can read must not get into a room.
+pub const MAX_CONTENT_NESTING: usize = 100;
+
 /// An event before it is hashed and signed.
 #[derive(Clone, Debug)]
 pub struct Draft {
@@ -32,7 +36,8 @@ pub struct Draft {
     pub state_key: Option<String>,
     /// The content.
     pub content: Object,
-    /// What a redaction redacts. It goes where the room version has it: to the top level, or from 11 on into the content.
+    /// What a redaction redacts. It goes where the room version has it: to the top level, or from 11 on into the content,
+    /// where it may be already.
     pub redacts: Option<OwnedEventId>,
     /// Milliseconds since the epoch.
     pub origin_server_ts: u64,
@@ -64,13 +69,13 @@ impl From<OwnedEventId> for Reference {
 /// Why a draft makes no event.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
-    /// The content has numbers that the room version does not allow: `M_BAD_JSON` to a client.
+    /// The content has numbers that the room version does not allow, or is nested too deep: `M_BAD_JSON` to a client.
     #[error(transparent)]
     Json(#[from] JsonError),
-    /// The event, or the key named, is larger than events may be: `M_TOO_LARGE` to a client.
+    /// The JSON as a whole, or the key named, is larger than events may be: `M_TOO_LARGE` to a client.
     #[error("the event's {what} is over the limit of {limit}")]
     TooLarge {
-        /// The key, or `event`.
+        /// The key, or `JSON`.
         what: &'static str,
         /// The limit in bytes, or in entries of a list.
         limit: usize,
@@ -100,6 +105,8 @@ pub fn build(version: &RoomVersion, mut draft: Draft, key: &SigningKey, server: 
         && let Some(redacts) = &draft.redacts
     {
         draft.content.insert("redacts".to_owned(), Value::String(redacts.to_string()));
+    } else if version.version_11 {
+        draft.redacts = parse::redacts(&draft.content, &draft.kind, version);
     }
     let chosen_id = chosen_id(version, &draft, server)?;
     let numbers = Numbers::of(version);
@@ -112,7 +119,7 @@ pub fn build(version: &RoomVersion, mut draft: Draft, key: &SigningKey, server: 
     let signature = key.sign(essential.as_bytes());
     text.signature = Some((server, key.id(), &signature));
     let json = text.write(&content, true)?;
-    parse::check_size("event", json.len(), MAX_EVENT_BYTES)?;
+    parse::check_size("JSON", json.len(), MAX_EVENT_BYTES)?;
 
     let id = hash::event_id(&hash::sha256(essential.as_bytes()), version).or(chosen_id).ok_or(BuildError::Draft("event id"))?;
     let room_id = draft.room_id.or_else(|| hash::room_id_of_create(&id)).ok_or(BuildError::Draft("room_id"))?;
@@ -144,8 +151,13 @@ fn check(version: &RoomVersion, draft: &Draft) -> Result<(), BuildError> {
         None if makes_room_id => {}
         _ => return Err(BuildError::Draft("room_id")),
     }
-    if draft.redacts.is_some() && draft.kind != "m.room.redaction" {
+    if let Some(redacts) = &draft.redacts
+        && (draft.kind != "m.room.redaction" || ids::event_id(redacts.as_str(), version).is_err())
+    {
         return Err(BuildError::Draft("redacts"));
+    }
+    if json::nesting(&draft.content) > MAX_CONTENT_NESTING {
+        return Err(JsonError::TooDeep { limit: MAX_CONTENT_NESTING }.into());
     }
     let max_ts = if version.strict_json { json::MAX_INTEGER } else { i64::MAX };
     if draft.origin_server_ts > max_ts.unsigned_abs() {
@@ -265,7 +277,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::fixtures::{draft, key_of, message, parse, reference, sent_by, server, version};
+    use crate::fixtures::{draft, key_of, message, object, parse, reference, sent_by, server, version};
 
     fn build_in(version_id: &str, draft: Draft) -> Result<Verified, BuildError> {
         build(version(version_id), draft, &key_of("alice.org"), &server("alice.org"))
@@ -365,13 +377,16 @@ mod tests {
         assert_eq!(refusal(&|draft| draft.state_key = Some("é".repeat(128))), "the event's state_key is over the limit of 255");
         assert_eq!(
             refusal(&|draft| drop(draft.content.insert("body".to_owned(), json!("x".repeat(65_536))))),
-            "the event's event is over the limit of 65536"
+            "the event's JSON is over the limit of 65536"
         );
         let many = |count| (0..count).map(|number| reference(version, number)).collect();
         assert_eq!(refusal(&|draft| draft.prev_events = many(21)), "the event's prev_events is over the limit of 20");
         assert_eq!(refusal(&|draft| draft.auth_events = many(11)), "the event's auth_events is over the limit of 10");
         assert_eq!(refusal(&|draft| drop(draft.content.insert("a".to_owned(), json!(1.5)))), "a number is not an integer");
         assert_eq!(refusal(&|draft| draft.origin_server_ts = u64::MAX), "an integer is out of range");
+        let nested = |levels: usize| (1..levels).fold(json!({}), |inner, _| json!({ "a": inner }));
+        assert!(build_in("11", draft(version, "x", None, nested(100))).is_ok());
+        assert_eq!(refusal(&|draft| draft.content = object(nested(101))), "JSON nested deeper than 100 levels");
     }
 
     #[test]
@@ -388,7 +403,22 @@ mod tests {
         assert!(refused("3", &|draft| draft.opaque_id = Some("x".to_owned())));
         assert!(refused("1", &|draft| draft.prev_events[0].hash = None));
         assert!(refused("11", &|draft| draft.redacts = Some(reference(version("11"), 1).id)));
+        let redact = |draft: &mut Draft| {
+            draft.kind = "m.room.redaction".to_owned();
+            draft.redacts = Some("$1:alice.org".try_into().unwrap());
+        };
+        assert!(!refused("1", &redact));
+        assert!(refused("11", &redact), "no event of this version has such an id");
         assert!(refused("4", &|draft| draft.prev_events = vec![reference(version("1"), 1)]));
+    }
+
+    #[test]
+    fn a_redaction_may_name_its_event_in_its_content_from_version_11_on() {
+        for version in RoomVersion::all() {
+            let id = reference(version, 9).id;
+            let built = build_in(version.id, draft(version, "m.room.redaction", None, json!({ "redacts": id }))).unwrap();
+            assert_eq!(built.redacts, version.version_11.then_some(id), "version {}", version.id);
+        }
     }
 
     #[test]

@@ -36,6 +36,12 @@ pub enum JsonError {
     /// A number with a fraction or exponent, or negative zero, where only integers are allowed.
     #[error("a number is not an integer")]
     Float,
+    /// Arrays and objects are nested deeper than the caller's limit.
+    #[error("JSON nested deeper than {limit} levels")]
+    TooDeep {
+        /// The deepest nesting that the caller takes.
+        limit: usize,
+    },
     /// An integer beyond 2^53 - 1 either way, or, in old room versions, one that 64 bits cannot hold.
     #[error("an integer is out of range")]
     Range,
@@ -71,6 +77,20 @@ pub fn parse_object(bytes: &[u8], limit: usize) -> Result<Object, JsonError> {
         return Err(JsonError::TooLarge { length: bytes.len(), limit });
     }
     Ok(serde_json::from_slice(bytes)?)
+}
+
+/// How deep the arrays and objects of an object are nested: 1 where it has none.
+#[must_use]
+pub fn nesting(object: &Object) -> usize {
+    1 + object.values().map(value_nesting).max().unwrap_or(0)
+}
+
+fn value_nesting(value: &Value) -> usize {
+    match value {
+        Value::Object(object) => nesting(object),
+        Value::Array(items) => 1 + items.iter().map(value_nesting).max().unwrap_or(0),
+        _ => 0,
+    }
 }
 
 /// The canonical form of a value outside of events ([`Numbers::Normalised`]).
@@ -345,6 +365,13 @@ mod tests {
     #[test]
     fn of_a_key_named_twice_the_last_value_counts() {
         assert_eq!(strict(r#"{"a":1,"b":{"c":1,"c":2},"a":3}"#).unwrap(), r#"{"a":3,"b":{"c":2}}"#);
+    }
+
+    #[test]
+    fn nesting_is_counted_in_levels() {
+        for (text, levels) in [("{}", 1), (r#"{"a":1}"#, 1), (r#"{"a":[]}"#, 2), (r#"{"a":{"b":[{}]},"c":[1]}"#, 4)] {
+            assert_eq!(nesting(&parse_object(text.as_bytes(), 64).unwrap()), levels, "{text}");
+        }
     }
 
     #[test]

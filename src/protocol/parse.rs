@@ -41,10 +41,10 @@ pub enum PduError {
     /// An identifier breaks its grammar.
     #[error(transparent)]
     Id(#[from] InvalidId),
-    /// A key is over its limit, or the `event` as a whole is.
+    /// A key is over its limit, or the JSON as a whole is.
     #[error("the event's {what} is over the limit of {limit}")]
     TooLarge {
-        /// The key, or `event`.
+        /// The key, or `JSON`.
         what: &'static str,
         /// The limit in bytes, or in entries of a list.
         limit: usize,
@@ -163,7 +163,7 @@ impl Parts {
     /// Checks and reads every key that a room version demands ("Event format").
     fn read(object: &Object, version: &RoomVersion) -> Result<Self, PduError> {
         let json = json::canonical_object(object, Numbers::of(version))?;
-        check_size("event", json.len(), MAX_EVENT_BYTES)?;
+        check_size("JSON", json.len(), MAX_EVENT_BYTES)?;
         let content = object_at(object, "content")?;
         check_hashes_and_signatures(object)?;
         let kind = limited_text(object, "type")?;
@@ -172,7 +172,7 @@ impl Parts {
         Ok(Self {
             room_id: room_id(object, &kind, version)?,
             sender: ids::user_id(text(object, "sender")?)?,
-            redacts: redacts(object, content, &kind, version),
+            redacts: redacts(if version.version_11 { content } else { object }, &kind, version),
             kind,
             state_key,
             origin_server_ts: integer(object, "origin_server_ts", i64::MAX.unsigned_abs())?,
@@ -269,12 +269,12 @@ fn references(object: &Object, key: &'static str, limit: usize, version: &RoomVe
     items.iter().map(id).collect()
 }
 
-/// What a redaction redacts. It is no error where that is no event id: such a redaction redacts nothing.
-fn redacts(object: &Object, content: &Object, kind: &str, version: &RoomVersion) -> Option<OwnedEventId> {
+/// What a redaction redacts, from `holder`: the event, or from version 11 on its content. It is no error where that is no
+/// event id: such a redaction redacts nothing.
+pub(crate) fn redacts(holder: &Object, kind: &str, version: &RoomVersion) -> Option<OwnedEventId> {
     if kind != "m.room.redaction" {
         return None;
     }
-    let holder = if version.version_11 { content } else { object };
     ids::event_id(holder.get("redacts")?.as_str()?, version).ok()
 }
 
@@ -439,7 +439,7 @@ mod tests {
         let largest = parse(&sent("10", pad(MAX_EVENT_BYTES - empty)), version("10")).unwrap();
         assert_eq!(largest.event().json.len(), MAX_EVENT_BYTES);
         let too_large = parse(&sent("10", pad(MAX_EVENT_BYTES - empty + 1)), version("10")).unwrap_err();
-        assert_eq!(too_large.to_string(), "the event's event is over the limit of 65536");
+        assert_eq!(too_large.to_string(), "the event's JSON is over the limit of 65536");
     }
 
     #[test]

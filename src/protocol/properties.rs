@@ -139,7 +139,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(cases(48))]
+    #![proptest_config(cases(32))]
 
     #[test]
     fn what_is_signed_verifies_until_it_is_changed(mut value in objects(), other in values()) {

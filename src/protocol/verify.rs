@@ -30,6 +30,9 @@ pub struct Parsed {
 
 /// An event that its server made: signatures and content hash hold, because they were checked or because this server has
 /// just made them. Where the hash did not hold, it is the redacted form.
+///
+/// An invite for a third party needs no signature ("Third-party invites"): who made it is only known once the authorisation
+/// rules have checked the `signed` block that it carries.
 #[derive(Clone, Debug)]
 pub struct Verified(Arc<Event>);
 
@@ -189,6 +192,7 @@ pub(crate) fn required_signers(event: &Object, version: &RoomVersion) -> Result<
         let id = ids::event_id(text("event_id")?, version)?;
         servers.extend(id.server_name().map(ToOwned::to_owned));
     }
+    // The authorisation rules ask for it with any membership, and have no other way to know.
     if let Some(user) = content.get("join_authorised_via_users_server").filter(|_| is_member && version.restricted_joins) {
         let user = user.as_str().ok_or(PduError::Malformed("join_authorised_via_users_server"))?;
         servers.push(ids::user_id(user)?.server_name().to_owned());
