@@ -1,1 +1,50 @@
-//! The room write pipeline and all that is derived from it in the same commit
+//! Rooms: the write pipeline, and all that is derived from an event in the commit that appends it.
+//!
+//! Synchronous, without network and HTTP. Functions, not services: queries read any [`store::Read`]; commands take the
+//! [`store::Store`] and return a [`store::Pending`]. Only [`append`] makes an event part of a room.
+
+pub mod aliases;
+mod append;
+pub mod create;
+pub mod directory;
+mod error;
+pub mod events;
+pub mod format;
+mod head;
+pub mod members;
+pub mod membership;
+pub mod numbers;
+mod redaction;
+pub mod relations;
+pub mod send;
+pub mod state;
+pub mod timeline;
+pub mod visibility;
+
+pub use error::{Error, Result};
+pub use head::{Head, head};
+pub use numbers::{EventNo, Pos};
+pub use send::{Identity, NewEvent, Sender};
+
+use store::TableSpec;
+
+/// All tables of this layer.
+pub const TABLES: &[&TableSpec] = &[
+    aliases::ALIASES.spec(),
+    aliases::ROOM_ALIASES.spec(),
+    directory::PUBLISHED.spec(),
+    events::EVENTS.spec(),
+    events::EVENT_NOS.spec(),
+    head::HEADS.spec(),
+    members::MEMBERS.spec(),
+    members::USER_ROOMS.spec(),
+    numbers::ROOM_NOS.spec(),
+    numbers::ROOMS.spec(),
+    numbers::COUNTERS.spec(),
+    relations::RELATIONS.spec(),
+    send::TXNS.spec(),
+    state::NODES.spec(),
+    state::TYPES.spec(),
+    state::KEYS.spec(),
+    timeline::TIMELINE.spec(),
+];

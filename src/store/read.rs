@@ -1,6 +1,6 @@
 //! Reading: the same queries over a published [`Snapshot`] and over a write transaction.
 
-use std::sync::Arc;
+use std::{borrow::Borrow, sync::Arc};
 
 use rocksdb::{ColumnFamily, DB, IteratorMode, ReadOptions};
 use self_cell::self_cell;
@@ -83,8 +83,9 @@ pub trait Read: Source {
     fn range<K: Key, V: Value>(
         &self,
         table: &'static Table<K, V>,
-        range: &Range<K>,
+        range: impl Borrow<Range<K>>,
     ) -> Result<impl Iterator<Item = Result<(K, V)>> + '_> {
+        let range = range.borrow();
         let rows: Rows<'_> = if range.is_empty() {
             Box::new(std::iter::empty())
         } else {
@@ -100,7 +101,7 @@ pub trait Read: Source {
     ///
     /// # Errors
     /// As [`Read::range`].
-    fn first<K: Key, V: Value>(&self, table: &'static Table<K, V>, range: &Range<K>) -> Result<Option<(K, V)>> {
+    fn first<K: Key, V: Value>(&self, table: &'static Table<K, V>, range: impl Borrow<Range<K>>) -> Result<Option<(K, V)>> {
         self.range(table, range)?.next().transpose()
     }
 }

@@ -1,0 +1,163 @@
+//! Who is in which room: derived from member events in the commit that appends them.
+
+use protocol::event::Event;
+use ruma::UserId;
+use serde::{Deserialize, Serialize};
+use store::{Lead, Owner, Preset, Range, Read, RoomNo, Table, UserNo};
+use users::numbers as user_numbers;
+
+use crate::{EventNo, Pos, Result, head::OpenRoom};
+
+pub(crate) static MEMBERS: Table<(RoomNo, UserNo), Membership> =
+    Table::new("members", "The joined and the invited users of a room.").owned_by(Owner::Room).read_by(Preset::Scan);
+pub(crate) static USER_ROOMS: Table<(UserNo, RoomNo), UserRoom> =
+    Table::new("user_rooms", "Every room that a user has to do with, but those forgotten. Written under the room's lock.")
+        .wakes(Owner::User)
+        .read_by(Preset::Scan);
+
+/// A membership of a room ("m.room.member").
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Membership {
+    /// In the room.
+    Join,
+    /// Asked in.
+    Invite,
+    /// Was in it, declined, or was removed.
+    Leave,
+    /// Banned from it.
+    Ban,
+    /// Asking to be let in.
+    Knock,
+}
+
+impl Membership {
+    /// The word in events.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Join => "join",
+            Self::Invite => "invite",
+            Self::Leave => "leave",
+            Self::Ban => "ban",
+            Self::Knock => "knock",
+        }
+    }
+
+    /// The membership that a member event says; `Leave` where it says none that is known.
+    #[must_use]
+    pub fn of(event: &Event) -> Self {
+        #[derive(Deserialize)]
+        struct Content {
+            membership: Membership,
+        }
+        serde_json::from_str::<Content>(event.content.get()).map_or(Self::Leave, |content| content.membership)
+    }
+}
+
+/// What a user has to do with a room.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UserRoom {
+    /// The membership.
+    pub membership: Membership,
+    /// The member event.
+    pub event: EventNo,
+    /// Its place in the timeline.
+    pub pos: Pos,
+    /// Where the user last stopped being joined.
+    pub joined_until: Option<Pos>,
+    /// Whether the user who left asked to hear no more of it.
+    pub forgotten: bool,
+}
+
+/// What a user has to do with a room, if anything.
+///
+/// # Errors
+/// As the database says.
+pub fn user_room(db: &impl Read, user: UserNo, room: RoomNo) -> Result<Option<UserRoom>> {
+    Ok(db.get(&USER_ROOMS, &(user, room))?)
+}
+
+/// Whether a user is joined to a room.
+///
+/// # Errors
+/// As the database says.
+pub fn is_joined(db: &impl Read, user: UserNo, room: RoomNo) -> Result<bool> {
+    Ok(db.get(&MEMBERS, &(room, user))? == Some(Membership::Join))
+}
+
+/// All rooms that a user has to do with.
+///
+/// # Errors
+/// As the database says.
+pub fn user_rooms(db: &impl Read, user: UserNo) -> Result<Vec<(RoomNo, UserRoom)>> {
+    let rows = db.range(&USER_ROOMS, Range::of(&Lead((user,))))?;
+    Ok(rows.map(|row| row.map(|((_, room), of)| (room, of))).collect::<store::Result<_>>()?)
+}
+
+/// The rooms that a user is joined to.
+///
+/// # Errors
+/// As the database says.
+pub fn joined_rooms(db: &impl Read, user: UserNo) -> Result<Vec<RoomNo>> {
+    let rooms = user_rooms(db, user)?.into_iter();
+    Ok(rooms.filter(|(_, of)| of.membership == Membership::Join).map(|(room, _)| room).collect())
+}
+
+/// The users of a room who are joined or invited, as they are asked for.
+///
+/// # Errors
+/// As the database says.
+pub fn members(db: &impl Read, room: RoomNo) -> Result<impl Iterator<Item = Result<(UserNo, Membership)>> + '_> {
+    let rows = db.range(&MEMBERS, Range::of(&Lead((room,))))?;
+    Ok(rows.map(|row| row.map(|((_, user), membership)| (user, membership)).map_err(Into::into)))
+}
+
+/// Whether two users are joined to a common room.
+///
+/// # Errors
+/// As the database says.
+pub fn share_a_room(db: &impl Read, one: UserNo, other: UserNo) -> Result<bool> {
+    for room in joined_rooms(db, one)? {
+        if is_joined(db, other, room)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Marks a room that a user left as forgotten, or as known again.
+pub(crate) fn put(room: &mut OpenRoom<'_, '_>, user: UserNo, of: &UserRoom) -> Result<()> {
+    room.tx.put(&USER_ROOMS, &(user, room.no), of)?;
+    Ok(())
+}
+
+/// The step of appending that keeps memberships: rows of both directions and the counts.
+pub(crate) fn apply(room: &mut OpenRoom<'_, '_>, event: &Event, no: EventNo, pos: Pos) -> Result<()> {
+    let Some(("m.room.member", target)) = event.state_pair() else { return Ok(()) };
+    let Ok(target) = <&UserId>::try_from(target) else { return Ok(()) };
+    let user = user_numbers::intern(room.tx, target)?;
+    let old = user_room(room.tx, user, room.no)?;
+    let membership = Membership::of(event);
+    let was = old.as_ref().map(|old| old.membership);
+    let left = was == Some(Membership::Join) && membership != Membership::Join;
+    let joined_until = if left { Some(pos) } else { old.and_then(|old| old.joined_until) };
+    put(room, user, &UserRoom { membership, event: no, pos, joined_until, forgotten: false })?;
+    count(room, was, -1);
+    count(room, Some(membership), 1);
+    let key = (room.no, user);
+    match membership {
+        Membership::Join | Membership::Invite => room.tx.put(&MEMBERS, &key, &membership)?,
+        _ => room.tx.delete(&MEMBERS, &key)?,
+    }
+    Ok(())
+}
+
+fn count(room: &mut OpenRoom<'_, '_>, membership: Option<Membership>, by: i32) {
+    let counter = match membership {
+        Some(Membership::Join) => &mut room.head.joined,
+        Some(Membership::Invite) => &mut room.head.invited,
+        _ => return,
+    };
+    *counter = counter.saturating_add_signed(by);
+}

@@ -1,0 +1,206 @@
+//! Sending: a local user's event from its content to its place at the end of the room.
+
+use std::sync::Arc;
+
+use protocol::{
+    auth,
+    draft::{self, Draft, Reference},
+    event::Event,
+    hash,
+    json::{JsonError, Object},
+    keys::SigningKey,
+    version::{EventIdFormat, RoomVersion},
+};
+use ruma::{EventId, OwnedEventId, OwnedServerName, OwnedUserId};
+use store::{Lock, Pending, Read, RoomNo, Store, Table, Tx, UserNo};
+
+use crate::{
+    Error, EventNo, Result,
+    append::{Accepted, append},
+    events::{self, Txn},
+    head::OpenRoom,
+    members::Membership,
+    redaction, state,
+};
+
+pub(crate) static TXNS: Table<(UserNo, String), (RoomNo, EventNo, u64)> =
+    Table::new("txns", "What a device's transaction made, and when (ms): sent again, it answers the same event.");
+
+/// The most extremities an event names as its parents ("PDUs": at most 20).
+const PREV_EVENTS_MAX: usize = 20;
+
+/// Who this server is: the name and key that its events carry.
+pub struct Identity {
+    /// The server's name.
+    pub server_name: OwnedServerName,
+    /// Its signing key.
+    pub key: SigningKey,
+}
+
+/// A local user who does something.
+#[derive(Clone, Debug)]
+pub struct Sender {
+    /// The number.
+    pub no: UserNo,
+    /// The id.
+    pub id: OwnedUserId,
+}
+
+/// An event as its sender gives it.
+#[derive(Clone, Debug, Default)]
+pub struct NewEvent {
+    /// The type.
+    pub kind: String,
+    /// The state key, of state events.
+    pub state_key: Option<String>,
+    /// The content.
+    pub content: Object,
+    /// What a redaction redacts.
+    pub redacts: Option<OwnedEventId>,
+}
+
+impl NewEvent {
+    /// A state event.
+    #[must_use]
+    pub fn state(kind: &str, state_key: &str, content: Object) -> Self {
+        Self { kind: kind.to_owned(), state_key: Some(state_key.to_owned()), content, redacts: None }
+    }
+
+    /// A member event.
+    #[must_use]
+    pub(crate) fn member(target: &ruma::UserId, membership: Membership, mut content: Object) -> Self {
+        content.insert("membership".to_owned(), membership.as_str().into());
+        Self::state("m.room.member", target.as_str(), content)
+    }
+}
+
+/// Sends an event to a room. A transaction that was seen before gives the same event; a state event that changes nothing
+/// gives the one that stands.
+///
+/// # Errors
+/// [`Error::UnknownRoom`], [`Error::Denied`], [`Error::TooLarge`], [`Error::BadContent`].
+pub fn send(
+    store: &Store,
+    identity: &Identity,
+    sender: &Sender,
+    room: RoomNo,
+    new: NewEvent,
+    txn: Option<Txn>,
+    now_ms: u64,
+) -> Result<Pending<OwnedEventId>> {
+    store.transact(&[Lock::Room(room)], |tx| {
+        if let Some(txn) = &txn
+            && let Some((room, no, _)) = tx.get(&TXNS, &(sender.no, txn_key(room, txn).as_str()))?
+        {
+            return Ok(events::event(tx, room, no)?.header.id.clone());
+        }
+        let mut open = OpenRoom::new(tx, room)?;
+        if let Some(standing) = unchanged(&open, sender, &new)? {
+            return Ok(standing);
+        }
+        if let Some(target) = &new.redacts {
+            check_redaction(&open, sender, target)?;
+        }
+        let (no, event) = send_in(&mut open, identity, sender, new, txn.clone(), now_ms)?;
+        open.save()?;
+        if let Some(txn) = &txn {
+            tx.put(&TXNS, &(sender.no, txn_key(room, txn).as_str()), &(room, no, now_ms))?;
+        }
+        Ok(event.id.clone())
+    })
+}
+
+/// A redaction is refused at once where it would not be applied, though the rules of the room let it stand.
+fn check_redaction(room: &OpenRoom<'_, '_>, sender: &Sender, target: &EventId) -> Result<()> {
+    let Some((_, target)) = events::by_id(room.tx, room.no, target)? else { return Err(Error::NotFound("the event to redact")) };
+    if target.event.sender != sender.id && !redaction::may_redact(room, &sender.id)? {
+        return Err(Error::Forbidden("You may not redact the events of others in this room"));
+    }
+    Ok(())
+}
+
+/// The key of a transaction: ids are unique by device and room.
+fn txn_key(room: RoomNo, txn: &Txn) -> String {
+    format!("{}\0{}\0{}", txn.device, room.0, txn.id)
+}
+
+/// The state event that stands, where the new one is by the same user with the same content.
+fn unchanged(room: &OpenRoom<'_, '_>, sender: &Sender, new: &NewEvent) -> Result<Option<OwnedEventId>> {
+    let Some(key) = &new.state_key else { return Ok(None) };
+    let Some(standing) = room.state_event(&new.kind, key)? else { return Ok(None) };
+    let same = standing.sender == sender.id
+        && serde_json::from_str::<Object>(standing.content.get()).is_ok_and(|content| content == new.content);
+    Ok(same.then(|| standing.id.clone()))
+}
+
+/// Builds, authorises and appends an event to a room that is open.
+pub(crate) fn send_in(
+    room: &mut OpenRoom<'_, '_>,
+    identity: &Identity,
+    sender: &Sender,
+    new: NewEvent,
+    txn: Option<Txn>,
+    now_ms: u64,
+) -> Result<(EventNo, Arc<Event>)> {
+    let event = build(room, identity, sender, new, now_ms)?;
+    room.with_state(|state| auth::authorize(room.version, &event, state))??;
+    let no = append(room, Accepted::by_current_state(Arc::clone(&event), txn))?;
+    Ok((no, event))
+}
+
+fn build(room: &OpenRoom<'_, '_>, identity: &Identity, sender: &Sender, new: NewEvent, now_ms: u64) -> Result<Arc<Event>> {
+    let version = room.version;
+    let auth_events = auth_events(room, sender, &new)?;
+    let newest = room.head.extremities.iter().rev().take(PREV_EVENTS_MAX);
+    let draft = Draft {
+        room_id: Some(room.room.id.clone()),
+        sender: sender.id.clone(),
+        kind: new.kind,
+        state_key: new.state_key,
+        content: new.content,
+        redacts: new.redacts,
+        origin_server_ts: now_ms,
+        depth: room.head.depth + 1,
+        prev_events: newest.map(|no| reference(room, *no)).collect::<Result<_>>()?,
+        auth_events,
+        opaque_id: opaque_id(version, room),
+    };
+    Ok(draft::build(version, draft, &identity.key, &identity.server_name)?.into_event())
+}
+
+/// The events that allow a new one, out of the current state.
+fn auth_events(room: &OpenRoom<'_, '_>, sender: &Sender, new: &NewEvent) -> Result<Vec<Reference>> {
+    // Only what a member event says of itself selects more.
+    let content = if new.kind == "m.room.member" { &new.content } else { &Object::new() };
+    let content = serde_json::value::to_raw_value(content).map_err(JsonError::from)?;
+    let selection = auth::auth_types(room.version, &new.kind, new.state_key.as_deref(), sender.id.as_str(), &content);
+    let entries = selection.iter().map(|(kind, key)| state::entry(room.tx, room.no, room.head.state, kind, key));
+    entries.filter_map(Result::transpose).map(|no| reference(room, no?)).collect()
+}
+
+/// Versions 1 and 2 let the server choose ids: the room and the event's number in it are unique here.
+fn opaque_id(version: &RoomVersion, room: &OpenRoom<'_, '_>) -> Option<String> {
+    (version.event_ids == EventIdFormat::Chosen).then(|| format!("{}-{}", room.no.0, room.head.events + 1))
+}
+
+fn reference(room: &OpenRoom<'_, '_>, no: EventNo) -> Result<Reference> {
+    let stored = events::event(room.tx, room.no, no)?;
+    let hash = match room.version.event_ids {
+        EventIdFormat::Chosen => Some(hash::reference_hash(&stored.event, room.version)?),
+        EventIdFormat::Base64 | EventIdFormat::UrlSafe => None,
+    };
+    Ok(Reference { id: stored.header.id.clone(), hash })
+}
+
+/// Forgets transactions older than `before_ms`, at most `limit` of them. Returns how many went.
+pub(crate) fn prune_txns(tx: &mut Tx<'_>, before_ms: u64, limit: usize) -> Result<usize> {
+    let old: Vec<(UserNo, String)> = tx
+        .range(&TXNS, &store::Range::of(&()))?
+        .filter_map(|row| row.map(|(key, (_, _, at_ms))| (at_ms < before_ms).then_some(key)).transpose())
+        .take(limit)
+        .collect::<store::Result<_>>()?;
+    for (user, key) in &old {
+        tx.delete(&TXNS, &(*user, key.as_str()))?;
+    }
+    Ok(old.len())
+}
