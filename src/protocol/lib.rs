@@ -5,6 +5,7 @@
 pub mod auth;
 pub mod base64;
 mod content;
+pub mod dag;
 pub mod draft;
 pub mod event;
 pub mod hash;
@@ -15,6 +16,7 @@ pub mod parse;
 pub mod power_levels;
 pub mod push;
 pub mod redact;
+pub mod resolve;
 pub mod sign;
 pub mod verify;
 pub mod version;

@@ -1,0 +1,152 @@
+//! What states differ in: the conflicted state set, the auth difference and the conflicted state subgraph.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use ruma::{EventId, OwnedEventId};
+
+use super::{Events, StateKey, StateMap, Unresolvable, known};
+use crate::event::Event;
+use crate::version::{RoomVersion, StateResolution};
+
+/// How many events of auth chains a walk visits at most. The largest rooms of the network have some hundred thousand.
+pub const CHAIN_LIMIT: usize = 1 << 20;
+
+/// What resolution works on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Conflict {
+    /// The conflicted state set: the events of every entry in which the states differ. An entry that some
+    /// states lack may have a single one.
+    pub conflicted: BTreeMap<StateKey, BTreeSet<OwnedEventId>>,
+    /// The auth difference ([`auth_difference`]). Room version 1 does not use it.
+    pub auth_difference: BTreeSet<OwnedEventId>,
+    /// The conflicted state subgraph ([`conflicted_subgraph`]). Only version 12 uses it.
+    pub subgraph: BTreeSet<OwnedEventId>,
+}
+
+impl Conflict {
+    /// The conflict of whole states, by walking their auth chains as far as the version needs them.
+    pub(super) fn of_states(
+        version: &RoomVersion,
+        states: &[StateMap],
+        conflicted: BTreeMap<StateKey, BTreeSet<OwnedEventId>>,
+        events: &impl Events,
+    ) -> Result<Conflict, Unresolvable> {
+        let mut conflict = Conflict { conflicted, ..Conflict::default() };
+        if version.resolution == StateResolution::V1 {
+            return Ok(conflict);
+        }
+        conflict.auth_difference = auth_difference(states.iter().map(|state| state.values()), events)?;
+        if version.resolution == StateResolution::V2_1 {
+            let ids = conflict.conflicted.values().flatten().cloned().collect();
+            conflict.subgraph = conflicted_subgraph(&ids, events)?;
+        }
+        Ok(conflict)
+    }
+}
+
+/// Splits states into the unconflicted state map and the conflicted state set.
+#[must_use]
+pub fn split(states: &[StateMap]) -> (StateMap, BTreeMap<StateKey, BTreeSet<OwnedEventId>>) {
+    let mut conflicted: BTreeMap<&StateKey, BTreeSet<&OwnedEventId>> = BTreeMap::new();
+    let (first, others) = states.split_first().map_or((None, states), |(first, others)| (Some(first), others));
+    let agreed = |key: &StateKey, id: &OwnedEventId| others.iter().all(|state| state.get(key) == Some(id));
+    let unconflicted: StateMap =
+        first.into_iter().flatten().filter(|(key, id)| agreed(key, id)).map(|(key, id)| (key.clone(), id.clone())).collect();
+    for (key, id) in states.iter().flatten().filter(|(key, _)| !unconflicted.contains_key(*key)) {
+        conflicted.entry(key).or_default().insert(id);
+    }
+    let conflicted = conflicted.into_iter().map(|(key, ids)| (key.clone(), ids.into_iter().cloned().collect())).collect();
+    (unconflicted, conflicted)
+}
+
+/// The auth difference: the events that are in the full auth chain of some of the states but not of all.
+///
+/// As in Synapse a state's own events count as part of its chain. Whole states must be given, for what is in the chain
+/// of an unconflicted event is in all chains. It walks the chains to their ends: O(sum of their lengths).
+///
+/// # Errors
+/// [`Unresolvable::TooLong`]. Unknown events are in no chain.
+pub fn auth_difference<'a, S: IntoIterator<Item = &'a OwnedEventId>>(
+    states: impl IntoIterator<Item = S>,
+    events: &impl Events,
+) -> Result<BTreeSet<OwnedEventId>, Unresolvable> {
+    let mut count = 0_usize;
+    let mut chains: BTreeMap<OwnedEventId, usize> = BTreeMap::new();
+    for state in states {
+        count += 1;
+        for id in chain(state, events)? {
+            *chains.entry(id).or_default() += 1;
+        }
+    }
+    Ok(chains.into_iter().filter(|(_, in_chains)| *in_chains < count).map(|(id, _)| id).collect())
+}
+
+fn chain<'a>(
+    state: impl IntoIterator<Item = &'a OwnedEventId>,
+    events: &impl Events,
+) -> Result<BTreeSet<OwnedEventId>, Unresolvable> {
+    let mut chain: BTreeSet<OwnedEventId> = state.into_iter().cloned().collect();
+    let mut unvisited: Vec<Arc<Event>> = chain.iter().filter_map(|id| events.event(id)).collect();
+    while let Some(event) = unvisited.pop() {
+        for id in &event.auth_events {
+            if !chain.contains(id)
+                && let Some(auth_event) = events.event(id)
+            {
+                chain.insert(id.clone());
+                unvisited.push(auth_event);
+            }
+        }
+        if chain.len() > CHAIN_LIMIT {
+            return Err(Unresolvable::TooLong);
+        }
+    }
+    Ok(chain)
+}
+
+/// The conflicted state subgraph: the events on all paths along `auth_events` from one conflicted event to another,
+/// with both ends. It walks the auth chains of the conflicted events.
+///
+/// # Errors
+/// [`Unresolvable::TooLong`], or [`Unresolvable::Missing`] where a conflicted event is not known.
+pub fn conflicted_subgraph(
+    conflicted: &BTreeSet<OwnedEventId>,
+    events: &impl Events,
+) -> Result<BTreeSet<OwnedEventId>, Unresolvable> {
+    // Edges from auth events back to those that cite them, of all that the conflicted events lead to.
+    let mut cited_by: BTreeMap<OwnedEventId, Vec<OwnedEventId>> = BTreeMap::new();
+    let mut unvisited: Vec<Arc<Event>> = conflicted.iter().map(|id| known(events, id)).collect::<Result<_, _>>()?;
+    let mut visited: BTreeSet<OwnedEventId> = conflicted.clone();
+    while let Some(event) = unvisited.pop() {
+        for id in &event.auth_events {
+            if visited.contains(id) {
+                cited_by.entry(id.clone()).or_default().push(event.id.clone());
+            } else if let Some(auth_event) = events.event(id) {
+                cited_by.entry(id.clone()).or_default().push(event.id.clone());
+                visited.insert(id.clone());
+                unvisited.push(auth_event);
+            }
+        }
+        if visited.len() > CHAIN_LIMIT {
+            return Err(Unresolvable::TooLong);
+        }
+    }
+    // What leads to a conflicted event, of what a conflicted event leads to, is on a path between two.
+    Ok(lead_to(conflicted, &cited_by))
+}
+
+/// The targets that something leads to, and all that leads to them.
+fn lead_to(targets: &BTreeSet<OwnedEventId>, cited_by: &BTreeMap<OwnedEventId, Vec<OwnedEventId>>) -> BTreeSet<OwnedEventId> {
+    let citing = |id: &EventId| cited_by.get(id).into_iter().flatten();
+    let mut leading: BTreeSet<OwnedEventId> = BTreeSet::new();
+    let mut unvisited: Vec<&OwnedEventId> = targets.iter().filter(|target| citing(target).next().is_some()).collect();
+    leading.extend(unvisited.iter().copied().cloned());
+    while let Some(id) = unvisited.pop() {
+        for citing in citing(id) {
+            if leading.insert(citing.clone()) {
+                unvisited.push(citing);
+            }
+        }
+    }
+    leading
+}

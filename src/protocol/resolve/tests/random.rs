@@ -1,0 +1,121 @@
+//! Random rooms: whatever happens in them, resolution agrees with the oracle and does not depend on order.
+
+use proptest::prelude::*;
+
+use super::oracle::check_against_oracle;
+use super::{Graph, StateMap, action_of, id, owned, resolve_by_parts, versions};
+use crate::scenario::Draft;
+use crate::version::RoomVersion;
+
+const USERS: [&str; 4] = ["alice", "bob", "carol", "dave"];
+
+/// What someone tries: sender, verb, target, time, and which of the latest events it follows.
+type Step = (usize, usize, usize, u64, Vec<usize>);
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = (0..4_usize, 0..9_usize, 0..4_usize, 0..4_u64, prop::collection::vec(0..6_usize, 1..4));
+    prop::collection::vec(step, 4..36)
+}
+
+/// A room of those steps that were allowed. Ids are scattered, so that their order says nothing.
+fn room(version: &'static RoomVersion, steps: &[Step]) -> (Graph, Vec<String>) {
+    let mut graph = Graph::new(version);
+    let mut create = Draft::create(version, &serde_json::json!({}));
+    create.time = 0;
+    graph.add(create, Vec::new());
+    let mut names = vec!["create".to_owned()];
+    let first = [
+        ("alice", "join", "".to_owned()),
+        ("alice", "levels", levels(version, 50, 0)),
+        ("alice", "rule", "public".to_owned()),
+        ("bob", "join", "".to_owned()),
+    ];
+    let follow =
+        |graph: &mut Graph, names: &mut Vec<String>, sender: &str, verb: &str, rest: &str, time, parents: Vec<String>| {
+            let name = format!("e{}", (names.len() * 7919) % 1009);
+            let mut draft = action_of(version, &name, sender, verb, rest);
+            draft.time = time;
+            if graph.add(draft, parents.iter().map(|parent| id(parent)).collect()) {
+                names.push(name);
+            }
+        };
+    for (sender, verb, rest) in first {
+        let parent = names.last().unwrap().clone();
+        follow(&mut graph, &mut names, sender, verb, &rest, 0, vec![parent]);
+    }
+    assert_eq!(names.len(), 5);
+    for (sender, verb, target, time, parents) in steps {
+        let (verb, rest) = match verb {
+            0 | 1 => ("join", String::new()),
+            2 => ("leave", USERS[*target].to_owned()),
+            3 => ("ban", USERS[*target].to_owned()),
+            4 => ("invite", USERS[*target].to_owned()),
+            5 => ("levels", levels(version, 50 * (*target as i64 % 2), 50 * (*time as i64 / 2))),
+            6 => ("rule", if target % 2 == 0 { "public" } else { "invite" }.to_owned()),
+            _ => ("topic", "t".to_owned()),
+        };
+        let mut parents: Vec<_> = parents.iter().map(|back| names[names.len().saturating_sub(1 + back)].clone()).collect();
+        parents.sort();
+        parents.dedup();
+        follow(&mut graph, &mut names, USERS[*sender], verb, &rest, *time, parents);
+    }
+    (graph, names)
+}
+
+fn levels(version: &RoomVersion, bob: i64, carol: i64) -> String {
+    let alice = if version.version_12 { "" } else { "\"@alice:a\":100," };
+    format!("{{\"users\":{{{alice}\"@bob:b\":{bob},\"@carol:c\":{carol}}}}}")
+}
+
+fn check_any_order(graph: &Graph, states: &[StateMap]) {
+    let resolved = graph.resolve(states);
+    let mut reversed = states.to_vec();
+    reversed.reverse();
+    assert_eq!(graph.resolve(&reversed), resolved);
+    let mut turned = states.to_vec();
+    turned.rotate_left(1);
+    assert_eq!(graph.resolve(&turned), resolved);
+    assert_eq!(resolve_by_parts(graph, states), resolved);
+    check_against_oracle(graph, states);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn forks_resolve_as_the_oracle_says(steps in steps()) {
+        for version in versions(1..=12) {
+            let (graph, names) = room(version, &steps);
+            let latest = &names[names.len().saturating_sub(4)..];
+            check_any_order(&graph, &graph.after(&latest.join(" ")));
+        }
+    }
+
+    /// Servers may hold states that no history leads to: here each entry is any event of that entry, or none.
+    #[test]
+    fn arbitrary_states_resolve_as_the_oracle_says(steps in steps(), choices in prop::collection::vec(prop::collection::vec(0..5_usize, 8), 2..4)) {
+        for version in versions(1..=12) {
+            let (graph, _) = room(version, &steps);
+            let states: Vec<StateMap> = choices.iter().map(|choice| arbitrary_state(&graph, choice)).collect();
+            check_any_order(&graph, &states);
+        }
+    }
+}
+
+fn arbitrary_state(graph: &Graph, choices: &[usize]) -> StateMap {
+    let mut candidates = std::collections::BTreeMap::<_, Vec<_>>::new();
+    for event in graph.events.values() {
+        if let Some((kind, key)) = event.state_pair() {
+            candidates.entry(owned(kind, key)).or_default().push(event.id.clone());
+        }
+    }
+    let mut state = StateMap::new();
+    for ((entry, events), choice) in candidates.into_iter().zip(choices.iter().cycle()) {
+        // The create event and the power levels are always there.
+        let needed = ["m.room.create", "m.room.power_levels"].contains(&entry.0.as_str());
+        if needed || *choice > 0 {
+            state.insert(entry, events[choice % events.len()].clone());
+        }
+    }
+    state
+}
