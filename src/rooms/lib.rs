@@ -18,6 +18,8 @@ mod redaction;
 pub mod relations;
 pub mod send;
 pub mod state;
+#[cfg(test)]
+mod tests;
 pub mod timeline;
 pub mod visibility;
 

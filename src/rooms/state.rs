@@ -266,13 +266,43 @@ pub fn of_type(db: &impl Read, room: RoomNo, root: Root, kind: &str) -> Result<V
     Ok(found)
 }
 
-/// Where two states differ: the old event and the new one of each such type and key. It costs the difference.
+/// Where two states differ: the old event and the new one of a type and key.
+pub type Change = (Option<EventNo>, Option<EventNo>);
+
+/// Where two states differ. It costs the difference.
 ///
 /// # Errors
 /// As the database says.
-pub fn difference(db: &impl Read, room: RoomNo, old: Root, new: Root) -> Result<Vec<(Option<EventNo>, Option<EventNo>)>> {
+pub fn difference(db: &impl Read, room: RoomNo, old: Root, new: Root) -> Result<Vec<Change>> {
+    differences(db, room, (old, new), |_| true)
+}
+
+/// [`difference`] in this type only.
+///
+/// # Errors
+/// As the database says.
+pub fn difference_of(db: &impl Read, room: RoomNo, old: Root, new: Root, kind: &str) -> Result<Vec<Change>> {
+    match db.shared(&TYPES, &(room, kind))? {
+        None => Ok(Vec::new()),
+        Some(only) => differences(db, room, (old, new), |kind| kind == *only),
+    }
+}
+
+/// [`difference`] in all types but this: for a reader who does not want the many members of a room.
+///
+/// # Errors
+/// As the database says.
+pub fn difference_but(db: &impl Read, room: RoomNo, old: Root, new: Root, kind: &str) -> Result<Vec<Change>> {
+    let but = db.shared(&TYPES, &(room, kind))?;
+    differences(db, room, (old, new), |kind| Some(kind) != but.as_deref().copied())
+}
+
+fn differences(db: &impl Read, room: RoomNo, (old, new): (Root, Root), wanted: impl Fn(u32) -> bool) -> Result<Vec<Change>> {
     let mut changes = BTreeMap::new();
     compare(db, room, (old.0.0, new.0.0), 0, &mut |kind, old, new| {
+        if !wanted(kind) {
+            return Ok(());
+        }
         compare(db, room, (old, new), 0, &mut |key, old, new| {
             let event = |no: u32| (no != 0).then_some(EventNo(no));
             changes.insert((kind, key), (event(old), event(new)));
