@@ -1,0 +1,46 @@
+//! Secrets that a client holds and the server only knows the hash of.
+
+use protocol::base64;
+use rand::CryptoRng;
+use sha2::{Digest as _, Sha256};
+
+/// What a token is stored as.
+pub(crate) type TokenHash = [u8; 32];
+
+/// The longest token that is looked at. All of ours are shorter.
+const TOKEN_MAX_BYTES: usize = 255;
+
+/// A token in the clear: 256 random bits behind a prefix that secret scanners can find. It is shown once to the client that
+/// asked for it. No `Debug` and no `Display`: it must not reach a log.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Token(String);
+
+impl Token {
+    /// A new token.
+    pub(crate) fn draw(rng: &mut impl CryptoRng, prefix: &str) -> Self {
+        let mut bytes = [0; 32];
+        rng.fill_bytes(&mut bytes);
+        Self(format!("{prefix}{}", base64::encode_url_safe(&bytes)))
+    }
+
+    /// The text, for the response.
+    #[must_use]
+    pub fn into_text(self) -> String {
+        self.0
+    }
+
+    /// What it is stored as.
+    pub(crate) fn hash(&self) -> TokenHash {
+        hash(&self.0)
+    }
+}
+
+/// What a token that a client sent would be stored as; `None` for what cannot be one, such as the empty string.
+pub(crate) fn hash_of(token: &str) -> Option<TokenHash> {
+    (1..=TOKEN_MAX_BYTES).contains(&token.len()).then(|| hash(token))
+}
+
+/// The token has 256 bits of entropy, so one round without salt suffices, and looking up a hash tells nothing by its time.
+fn hash(token: &str) -> TokenHash {
+    Sha256::digest(token.as_bytes()).into()
+}
