@@ -10,6 +10,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod cases;
+mod forged;
 mod oracle;
 mod random;
 mod v1;

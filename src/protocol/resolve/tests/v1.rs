@@ -56,6 +56,20 @@ fn power_levels_follow_each_other_by_depth_while_allowed() {
 }
 
 #[test]
+fn the_first_power_levels_that_are_not_allowed_end_the_chain() {
+    // By depth: down, up, last. Bob has no power any more for `up`, so `last` is not considered, though alice may.
+    let text = r#"
+        down < carol : alice levels {"users":{"@alice:a":100}}
+        m < carol : alice message x
+        up < m : bob levels {"users":{"@alice:a":100,"@bob:b":50,"@carol:c":7}}
+        m2 < m : alice message x
+        last < m2 : alice levels {"users":{"@alice:a":100,"@carol:c":9}}
+    "#;
+    check(text, "down up last", "alice=alice bob=bob carol=carol levels=down rule=rule");
+    check(text, "down last", "alice=alice bob=bob carol=carol levels=last rule=rule");
+}
+
+#[test]
 fn join_rules_are_judged_by_the_resolved_power_levels() {
     let text = r#"
         down < carol : alice levels {"users":{"@alice:a":100}}
