@@ -1,1 +1,12 @@
-//! Read-only answers composed from users and rooms
+//! Read-only answers composed from `users` and `rooms`: sync, filters, stripped state.
+//!
+//! Everything here is given snapshots only, so it cannot write.
+
+mod error;
+pub mod filter;
+pub mod history;
+pub mod stripped;
+pub mod sync;
+pub mod token;
+
+pub use error::{Error, Result};

@@ -1,0 +1,148 @@
+//! `/sync` in its third version.
+//!
+//! Specification: client-server API, "Syncing".
+
+mod response;
+mod room;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use rooms::members::{Membership, UserRoom};
+use ruma::{OwnedUserId, api::client::filter::FilterDefinition};
+use store::{RoomNo, Seq, Snapshot, Topic};
+use users::{
+    account_data::{self, AccountData},
+    one_time_keys, to_device,
+};
+
+pub use self::response::Response;
+use self::{response::Events, room::Rooms};
+use crate::{
+    Result, filter,
+    sync::{
+        Who,
+        affected::{Affected, Extent, Part, affected},
+        device_lists::device_lists,
+        state::Target,
+    },
+    token::SyncToken,
+};
+
+/// The messages to the device that one response holds at most ("Send-to-Device messaging" recommends it).
+pub const TO_DEVICE_MAX: usize = 100;
+
+/// What a device asks for.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The device.
+    pub who: Who,
+    /// What it knows: the last `next_batch`.
+    pub since: Option<SyncToken>,
+    /// What it wants to know.
+    pub filter: FilterDefinition,
+    /// Whether it wants the whole state of its rooms, though it knows some of it.
+    pub full_state: bool,
+    /// To which place of the timeline its state sections lead.
+    pub target: Target,
+}
+
+/// What there is to tell a device that asks, now. `rooms` are all that the user has to do with.
+///
+/// # Errors
+/// As the database says.
+pub fn sync(db: &Snapshot, request: &Request, rooms: &[(RoomNo, UserRoom)], now_ms: u64) -> Result<Response> {
+    let who = &request.who;
+    let since = request.since.map(|token| token.clamped(db.seq()));
+    let news = News::new(db, who, since)?;
+    let mut response = Response::default();
+
+    response.account_data = news.account_data(None, |kind| filter::wants_global(&request.filter.account_data, kind, None))?;
+    let found = affected_rooms(db, request, since, rooms, &news)?;
+    let mut part = Rooms::new(db, request, &news, now_ms);
+    for found in &found {
+        part.add(found)?;
+    }
+    if let Some(since) = since {
+        let touched = news.of_user || !part.moved.is_empty();
+        if touched {
+            response.device_lists = device_lists(db, who, rooms, since.seq, &part.moved)?;
+        }
+    }
+    response.rooms = part.finish();
+
+    let waiting = news.to_device(db, who, since)?;
+    response.next_batch = SyncToken { seq: db.seq(), to_device: waiting.through }.to_string();
+    response.to_device = Events::from(waiting.events);
+    let keys = one_time_keys::counts(db, who.user, who.device)?;
+    response.device_one_time_keys_count = keys.one_time_keys;
+    response.device_unused_fallback_key_types = keys.unused_fallback_key_types;
+    Ok(response)
+}
+
+/// What may wake a sync of a user with these rooms.
+#[must_use]
+pub fn topics(who: &Who, rooms: &[(RoomNo, UserRoom)]) -> Vec<Topic> {
+    let joined = rooms.iter().filter(|(_, of)| of.membership == Membership::Join);
+    std::iter::once(Topic::User(who.user)).chain(joined.map(|(room, _)| Topic::Room(*room))).collect()
+}
+
+fn affected_rooms(
+    db: &Snapshot,
+    request: &Request,
+    since: Option<SyncToken>,
+    rooms: &[(RoomNo, UserRoom)],
+    news: &News,
+) -> Result<Vec<Affected>> {
+    let whole = since.is_none() || request.full_state;
+    let archived = whole && request.filter.room.include_leave;
+    let extent = Extent { since: since.map(|since| since.seq), all_joined: whole, archived };
+    let mut found = affected(db, &request.who, rooms, extent)?;
+    // Rooms whose account data alone changed.
+    let known: BTreeSet<RoomNo> = found.iter().map(|found| found.room).collect();
+    let after = since.map(|since| rooms::Pos::last_of(since.seq));
+    for room in news.account_data.keys().flatten().filter(|room| !known.contains(room)) {
+        let standing = rooms.iter().find(|(no, of)| no == room && of.membership == Membership::Join);
+        found.extend(standing.map(|(room, of)| Affected { room: *room, standing: of.clone(), part: Part::Join { after } }));
+    }
+    Ok(found)
+}
+
+/// What is new for the user beside the rooms' events.
+pub(super) struct News {
+    /// Whether anything of the user's own may have changed.
+    of_user: bool,
+    /// By room; `None` for what belongs to all rooms.
+    account_data: BTreeMap<Option<RoomNo>, Vec<AccountData>>,
+    /// Whose events the user does not want to see.
+    ignored: BTreeSet<OwnedUserId>,
+}
+
+impl News {
+    fn new(db: &Snapshot, who: &Who, since: Option<SyncToken>) -> Result<Self> {
+        let from = since.map_or(Seq(0), |since| since.seq.min(since.to_device));
+        let of_user = since.is_none() || !db.changed_since(from, [Topic::User(who.user)]).is_empty();
+        let mut account_data: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        let changed = match since {
+            None => account_data::all(db, who.user, None)?,
+            Some(since) if of_user => account_data::changed_since(db, who.user, since.seq)?,
+            Some(_) => Vec::new(),
+        };
+        for data in changed {
+            account_data.entry(data.room).or_default().push(data);
+        }
+        Ok(Self { of_user, account_data, ignored: account_data::ignored_users(db, who.user)? })
+    }
+
+    fn account_data(&self, room: Option<RoomNo>, wants: impl Fn(&str) -> bool) -> Result<Events> {
+        Events::of_account_data(self.account_data.get(&room).map_or(&[][..], Vec::as_slice), wants)
+    }
+
+    fn to_device(&self, db: &Snapshot, who: &Who, since: Option<SyncToken>) -> Result<to_device::Waiting> {
+        let until = db.seq();
+        if !self.of_user {
+            return Ok(to_device::Waiting { events: Vec::new(), through: until });
+        }
+        let delivered = since.map_or(Seq(0), |since| since.to_device);
+        Ok(to_device::pending(db, who.user, who.device, delivered, until, TO_DEVICE_MAX)?)
+    }
+}
