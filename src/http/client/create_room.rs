@@ -1,0 +1,96 @@
+//! `POST /createRoom` ("Creation").
+
+use protocol::version::{self, RoomVersion};
+use rand::Rng;
+use rooms::{
+    NewEvent,
+    create::{NewRoom, Preset},
+};
+use ruma::{
+    api::client::room::{
+        Visibility,
+        create_room::v3::{Request, Response, RoomPreset},
+    },
+    serde::Raw,
+};
+use serde::Deserialize;
+
+use super::rooms::{content, profile, sender};
+use crate::{
+    Call, Class, Error, Result, Route,
+    auth::{Session, User},
+    endpoint,
+};
+
+pub(crate) fn routes() -> Vec<Route> {
+    vec![endpoint(User, Class::Join, create)]
+}
+
+async fn create(call: Call<Session>, request: Request) -> Result<Response> {
+    let server = &call.server;
+    let new = new_room(&call, request)?;
+    let created = rooms::create::create(&server.store, &server.identity, &sender(&call.session), new, call.now_ms())?;
+    Ok(Response::new(created.durable().await?))
+}
+
+fn new_room(call: &Call<Session>, request: Request) -> Result<NewRoom> {
+    let db = call.snapshot();
+    let id = request.room_version.as_ref().map_or(version::DEFAULT, |version| version.as_str());
+    let version = RoomVersion::named(id).ok_or_else(|| rooms::Error::UnsupportedVersion(id.to_owned()))?;
+    let public = request.visibility == Visibility::Public;
+    let preset = match request.preset {
+        Some(RoomPreset::PrivateChat) => Preset::PrivateChat,
+        Some(RoomPreset::TrustedPrivateChat) => Preset::TrustedPrivateChat,
+        Some(RoomPreset::PublicChat) => Preset::PublicChat,
+        None if public => Preset::PublicChat,
+        None => Preset::PrivateChat,
+        Some(_) => return Err(Error::invalid_param("The preset is not known")),
+    };
+    if !request.invite_3pid.is_empty() {
+        return Err(Error::forbidden("This server does not invite by e-mail address or telephone number"));
+    }
+    let mut invite = Vec::with_capacity(request.invite.len());
+    for user in request.invite {
+        if user != call.session.user_id && !invite.iter().any(|(invited, _)| *invited == user) {
+            let profile = profile(&db, &user)?;
+            invite.push((user, profile));
+        }
+    }
+    Ok(NewRoom {
+        version,
+        preset,
+        creation_content: request.creation_content.as_ref().map(content).transpose()?.unwrap_or_default(),
+        initial_state: request.initial_state.iter().map(initial_state).collect::<Result<_>>()?,
+        name: request.name,
+        topic: request.topic,
+        invite,
+        is_direct: request.is_direct,
+        power_levels: request.power_level_content_override.as_ref().map(content).transpose()?.unwrap_or_default(),
+        alias: request.room_alias_name,
+        public,
+        profile: profile(&db, &call.session.user_id)?,
+        opaque_id: opaque_id(&mut call.server.rng()),
+    })
+}
+
+fn initial_state<T>(raw: &Raw<T>) -> Result<NewEvent> {
+    #[derive(Deserialize)]
+    struct Given {
+        #[serde(rename = "type")]
+        kind: String,
+        #[serde(default)]
+        state_key: String,
+    }
+    let given: Given = serde_json::from_str(raw.json().get()).map_err(|error| Error::bad_json(error.to_string()))?;
+    let mut event = content(raw)?;
+    match event.remove("content") {
+        Some(serde_json::Value::Object(content)) => Ok(NewEvent::state(&given.kind, &given.state_key, content)),
+        _ => Err(Error::bad_json("An initial state event has no content")),
+    }
+}
+
+/// 18 letters, as other servers make them.
+fn opaque_id(rng: &mut impl Rng) -> String {
+    use rand::RngExt;
+    (0..18).map(|_| char::from(if rng.random() { b'a' } else { b'A' } + rng.random_range(0..26))).collect()
+}

@@ -1,0 +1,185 @@
+//! A room's past and its state ("Getting events for a room").
+
+use std::collections::BTreeMap;
+
+use rooms::{Error as Rooms, state, timeline::Direction};
+use ruma::{
+    UserId,
+    api::{
+        Direction as RumaDirection,
+        client::{
+            context::get_context::v3 as get_context,
+            membership::{get_member_events::v3 as get_members, joined_members::v3 as joined_members},
+            message::get_message_events::v3 as get_messages,
+            room::get_room_event::v3 as get_event,
+            state::{get_state_event_for_key::v3 as get_state_event, get_state_events::v3 as get_state},
+        },
+    },
+    serde::Raw,
+};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use store::Snapshot;
+use views::{
+    filter,
+    history::{Ask, Reader},
+    token::Point,
+};
+
+use super::rooms::{format, room};
+use crate::{
+    Call, Class, Result, Route,
+    auth::{Session, UserOrGuest},
+    endpoint,
+};
+
+pub(crate) fn routes() -> Vec<Route> {
+    vec![
+        endpoint(UserOrGuest, Class::Read, messages),
+        endpoint(UserOrGuest, Class::Read, context),
+        endpoint(UserOrGuest, Class::Read, event),
+        endpoint(UserOrGuest, Class::Read, whole_state),
+        endpoint(UserOrGuest, Class::Read, state_event),
+        endpoint(UserOrGuest, Class::Read, members),
+        endpoint(UserOrGuest, Class::Read, joined),
+    ]
+}
+
+fn reader<'a>(call: &'a Call<Session>, db: &'a Snapshot, room_id: &ruma::RoomId) -> Result<Reader<'a>> {
+    Ok(Reader::new(db, room(db, room_id)?, &call.session.user_id, format(call, true))?)
+}
+
+fn point(token: Option<&str>) -> Result<Option<Point>> {
+    Ok(token.map(str::parse).transpose()?)
+}
+
+fn raws<T>(written: Vec<Box<RawValue>>) -> Vec<Raw<T>> {
+    written.into_iter().map(Raw::from_json).collect()
+}
+
+async fn messages(call: Call<Session>, request: get_messages::Request) -> Result<get_messages::Response> {
+    let db = call.snapshot();
+    let mut reader = reader(&call, &db, &request.room_id)?;
+    let limit = usize::try_from(u64::from(request.limit)).unwrap_or(filter::LIMIT_MAX);
+    let page = reader.page(&Ask {
+        direction: match request.dir {
+            RumaDirection::Backward => Direction::Backward,
+            RumaDirection::Forward => Direction::Forward,
+        },
+        from: point(request.from.as_deref())?,
+        to: point(request.to.as_deref())?,
+        limit: filter::limit(&request.filter, filter::LIMIT_MAX).min(limit),
+        filter: &request.filter,
+    })?;
+    let mut response = get_messages::Response::new();
+    if filter::lazy_members(&request.filter).is_some() {
+        response.state = raws(reader.members_of(page.root, page.senders.iter().map(AsRef::<UserId>::as_ref))?);
+    }
+    response.start = page.start.to_string();
+    response.end = page.end.map(|end| end.to_string());
+    response.chunk = raws(page.chunk);
+    Ok(response)
+}
+
+async fn context(call: Call<Session>, request: get_context::Request) -> Result<get_context::Response> {
+    let db = call.snapshot();
+    let mut reader = reader(&call, &db, &request.room_id)?;
+    let (pos, stored, written) = reader.event(&request.event_id)?;
+    let limit = usize::try_from(u64::from(request.limit)).unwrap_or(filter::LIMIT_MAX).min(filter::LIMIT_MAX);
+    let mut page = |direction, from: Point, limit| {
+        reader.page(&Ask { direction, from: Some(from), to: None, limit, filter: &request.filter })
+    };
+    let before = page(Direction::Backward, Point::before(pos), limit / 2)?;
+    let after = page(Direction::Forward, Point(pos), limit - limit / 2)?;
+    let mut response = get_context::Response::new();
+    let root = if after.chunk.is_empty() { stored.header.after } else { after.root };
+    response.state = raws(match filter::lazy_members(&request.filter) {
+        None => reader.state(state::all(&db, room(&db, &request.room_id)?, root)?)?,
+        Some(_) => {
+            let mut senders = before.senders;
+            senders.extend(after.senders);
+            senders.insert(stored.event.sender.clone());
+            reader.members_of(root, senders.iter().map(AsRef::<UserId>::as_ref))?
+        }
+    });
+    response.start = Some(before.end.unwrap_or_else(|| Point::before(pos)).to_string());
+    response.end = Some(after.end.unwrap_or(Point(pos)).to_string());
+    response.events_before = raws(before.chunk);
+    response.event = Some(Raw::from_json(written));
+    response.events_after = raws(after.chunk);
+    Ok(response)
+}
+
+async fn event(call: Call<Session>, request: get_event::Request) -> Result<get_event::Response> {
+    let db = call.snapshot();
+    let (_, _, written) = reader(&call, &db, &request.room_id)?.event(&request.event_id)?;
+    Ok(get_event::Response::new(Raw::from_json(written)))
+}
+
+async fn whole_state(call: Call<Session>, request: get_state::Request) -> Result<get_state::Response> {
+    let db = call.snapshot();
+    let reader = reader(&call, &db, &request.room_id)?;
+    let all = state::all(&db, room(&db, &request.room_id)?, reader.root())?;
+    Ok(get_state::Response::new(raws(reader.state(all)?)))
+}
+
+async fn state_event(call: Call<Session>, request: get_state_event::Request) -> Result<get_state_event::Response> {
+    let db = call.snapshot();
+    let reader = reader(&call, &db, &request.room_id)?;
+    let (room, kind) = (room(&db, &request.room_id)?, request.event_type.to_string());
+    let no = state::entry(&db, room, reader.root(), &kind, &request.state_key)?.ok_or(Rooms::NotFound("the state event"))?;
+    let written = match request.format {
+        get_state_event::StateEventFormat::Event => reader.state([no])?.pop().ok_or(Rooms::NotFound("the state event"))?,
+        _ => rooms::events::event(&db, room, no)?.event.content.clone(),
+    };
+    Ok(get_state_event::Response::new(written))
+}
+
+/// What a member event says.
+#[derive(Deserialize)]
+struct Member {
+    membership: String,
+    #[serde(default)]
+    displayname: Option<String>,
+    #[serde(default)]
+    avatar_url: Option<String>,
+}
+
+async fn members(call: Call<Session>, request: get_members::Request) -> Result<get_members::Response> {
+    let db = call.snapshot();
+    let reader = reader(&call, &db, &request.room_id)?;
+    let room = room(&db, &request.room_id)?;
+    let root = point(request.at.as_deref())?.map_or(Ok(reader.root()), |at| reader.root_at(at))?;
+    let mut chosen = Vec::new();
+    for no in state::of_type(&db, room, root, "m.room.member")? {
+        let stored = rooms::events::event(&db, room, no)?;
+        let Ok(member) = serde_json::from_str::<Member>(stored.event.content.get()) else { continue };
+        let wanted = request.membership.as_ref().is_none_or(|wanted| wanted.as_str() == member.membership);
+        let unwanted = request.not_membership.as_ref().is_some_and(|unwanted| unwanted.as_str() == member.membership);
+        if wanted && !unwanted {
+            chosen.push(no);
+        }
+    }
+    Ok(get_members::Response::new(raws(reader.state(chosen)?)))
+}
+
+async fn joined(call: Call<Session>, request: joined_members::Request) -> Result<joined_members::Response> {
+    let db = call.snapshot();
+    let room = room(&db, &request.room_id)?;
+    if !rooms::members::is_joined(&db, call.session.user, room)? {
+        return Err(Rooms::Forbidden("You are not in this room").into());
+    }
+    let mut joined = BTreeMap::new();
+    for no in state::of_type(&db, room, rooms::head(&db, room)?.state, "m.room.member")? {
+        let stored = rooms::events::event(&db, room, no)?;
+        let Ok(member) = serde_json::from_str::<Member>(stored.event.content.get()) else { continue };
+        let user = stored.event.state_key.as_deref().and_then(|user| UserId::parse(user).ok());
+        if let (Some(user), "join") = (user, member.membership.as_str()) {
+            let mut shown = joined_members::RoomMember::new();
+            shown.display_name = member.displayname;
+            shown.avatar_url = member.avatar_url.map(Into::into);
+            joined.insert(user, shown);
+        }
+    }
+    Ok(joined_members::Response::new(joined))
+}

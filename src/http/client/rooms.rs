@@ -1,0 +1,70 @@
+//! What the endpoints of rooms have in common.
+
+use protocol::json::{self, Object};
+use rooms::{Sender, events::Txn, format::Format};
+use ruma::{RoomId, RoomOrAliasId, UserId, serde::Raw};
+use serde_json::Value;
+use store::{Read, RoomNo};
+use users::numbers as user_numbers;
+
+use crate::{Call, Error, Result, auth::Session};
+
+/// The largest content that is read. An event is smaller, but a request may write it less tightly.
+const CONTENT_MAX: usize = crate::route::BODY_MAX;
+
+/// The caller as the sender of events.
+pub(crate) fn sender(session: &Session) -> Sender {
+    Sender { no: session.user, id: session.user_id.clone() }
+}
+
+/// The caller's transaction.
+pub(crate) fn txn(session: &Session, id: &str) -> Txn {
+    Txn { device: session.device_id.to_string(), id: id.to_owned() }
+}
+
+/// How events are written for the caller.
+pub(crate) fn format(call: &Call<Session>, with_room_id: bool) -> Format<'_> {
+    let device = call.session.device_id.as_str();
+    Format { user: call.session.user, device: Some(device), with_room_id, now_ms: call.now_ms() }
+}
+
+/// The number of a room that is known here.
+pub(crate) fn room(db: &impl Read, id: &RoomId) -> Result<RoomNo> {
+    rooms::numbers::number(db, id)?.ok_or(rooms::Error::UnknownRoom).map_err(Into::into)
+}
+
+/// The number of a room that is known here, by its id or alias.
+pub(crate) fn room_or_alias(db: &impl Read, name: &RoomOrAliasId) -> Result<RoomNo> {
+    match <&RoomId>::try_from(name) {
+        Ok(id) => room(db, id),
+        Err(alias) => match rooms::aliases::resolve(db, alias)? {
+            Some((room, _)) => Ok(room),
+            None => Err(Error::not_found("The alias names no room")),
+        },
+    }
+}
+
+/// A content as the client wrote it.
+pub(crate) fn content<T>(raw: &Raw<T>) -> Result<Object> {
+    json::parse_object(raw.json().get().as_bytes(), CONTENT_MAX).map_err(|error| Error::bad_json(error.to_string()))
+}
+
+/// The display name and avatar of a user of this server, as member events carry them.
+pub(crate) fn profile(db: &impl Read, user: &UserId) -> Result<Object> {
+    let Some(no) = user_numbers::number(db, user)? else { return Ok(Object::new()) };
+    let mut profile = Object::new();
+    for name in ["displayname", "avatar_url"] {
+        if let Some(value @ Value::String(_)) = users::profiles::field(db, no, name)? {
+            profile.insert(name.to_owned(), value);
+        }
+    }
+    Ok(profile)
+}
+
+/// A content of a member event: a profile and a reason.
+pub(crate) fn member_content(mut profile: Object, reason: Option<String>) -> Object {
+    if let Some(reason) = reason {
+        profile.insert("reason".to_owned(), reason.into());
+    }
+    profile
+}

@@ -1,0 +1,67 @@
+//! Sending events and setting state ("Sending events to a room").
+
+use rooms::NewEvent;
+use ruma::api::client::{
+    message::send_message_event::v3 as send_message, redact::redact_event::v3 as redact_event,
+    state::send_state_event::v3 as send_state,
+};
+
+use super::rooms::{content, room, sender, txn};
+use crate::{
+    Call, Class, Result, Route,
+    auth::{Session, UserOrGuest},
+    endpoint,
+};
+
+pub(crate) fn routes() -> Vec<Route> {
+    vec![
+        endpoint(UserOrGuest, Class::Send, message),
+        endpoint(UserOrGuest, Class::Send, state),
+        endpoint(UserOrGuest, Class::Send, redact),
+    ]
+}
+
+async fn message(call: Call<Session>, request: send_message::Request) -> Result<send_message::Response> {
+    let mut content = content(&request.body)?;
+    let kind = request.event_type.to_string();
+    // A redaction may be sent as any other event (MSC4169).
+    let redacts = match (kind.as_str(), content.remove("redacts")) {
+        ("m.room.redaction", redacts) => redacts.and_then(|id| serde_json::from_value(id).ok()),
+        (_, Some(other)) => {
+            content.insert("redacts".to_owned(), other);
+            None
+        }
+        (_, None) => None,
+    };
+    let new = NewEvent { kind, state_key: None, content, redacts };
+    let txn = Some(txn(&call.session, request.txn_id.as_str()));
+    let room = room(&call.snapshot(), &request.room_id)?;
+    let (server, sender) = (&call.server, sender(&call.session));
+    let sent = rooms::send::send(&server.store, &server.identity, &sender, room, new, txn, call.now_ms())?;
+    Ok(send_message::Response::new(sent.durable().await?))
+}
+
+async fn state(call: Call<Session>, request: send_state::Request) -> Result<send_state::Response> {
+    let new = NewEvent {
+        kind: request.event_type.to_string(),
+        state_key: Some(request.state_key),
+        content: content(&request.body)?,
+        redacts: None,
+    };
+    let room = room(&call.snapshot(), &request.room_id)?;
+    let (server, sender) = (&call.server, sender(&call.session));
+    let sent = rooms::send::send(&server.store, &server.identity, &sender, room, new, None, call.now_ms())?;
+    Ok(send_state::Response::new(sent.durable().await?))
+}
+
+async fn redact(call: Call<Session>, request: redact_event::Request) -> Result<redact_event::Response> {
+    let mut new = NewEvent { kind: "m.room.redaction".to_owned(), redacts: Some(request.event_id), ..NewEvent::default() };
+    if let Some(reason) = request.reason {
+        new.content.insert("reason".to_owned(), reason.into());
+    }
+    let txn = Some(txn(&call.session, request.txn_id.as_str()));
+    let room = room(&call.snapshot(), &request.room_id)?;
+    let (server, sender) = (&call.server, sender(&call.session));
+    let sent = rooms::send::send(&server.store, &server.identity, &sender, room, new, txn, call.now_ms())?;
+    Ok(redact_event::Response::new(sent.durable().await?))
+}

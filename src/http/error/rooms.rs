@@ -1,0 +1,30 @@
+//! Errors of rooms.
+
+use http::StatusCode;
+
+use super::Error;
+
+impl From<rooms::Error> for Error {
+    fn from(error: rooms::Error) -> Self {
+        use rooms::Error as Rooms;
+        match error {
+            Rooms::UnknownRoom => Self::not_found("The room is not known here"),
+            Rooms::NotFound(what) => Self::not_found(format!("Not found: {what}")),
+            Rooms::Denied(denied) => Self::forbidden(denied.to_string()),
+            Rooms::Forbidden(reason) => Self::forbidden(reason),
+            Rooms::AlreadyJoined => Self::forbidden("The user is already in the room"),
+            Rooms::TooLarge { what, limit } => Self::too_large(format!("The {what} is over the limit of {limit}")),
+            Rooms::BadContent(reason) => Self::bad_json(reason),
+            Rooms::Invalid(reason) => Self::invalid_param(reason),
+            Rooms::UnsupportedVersion(version) => Self::new(
+                StatusCode::BAD_REQUEST,
+                "M_UNSUPPORTED_ROOM_VERSION",
+                format!("Room version {version:?} is not supported"),
+            ),
+            Rooms::AliasInUse => Self::new(StatusCode::BAD_REQUEST, "M_ROOM_IN_USE", "The alias is in use"),
+            Rooms::BadAlias(reason) => Self::new(StatusCode::BAD_REQUEST, "M_BAD_ALIAS", reason),
+            Rooms::Users(error) => error.into(),
+            Rooms::Store(error) => error.into(),
+        }
+    }
+}
