@@ -22,6 +22,7 @@ mod third_party_invite;
 use std::borrow::Cow;
 use std::sync::Arc;
 
+pub use redaction::redaction_applies;
 pub use selection::{AuthEvent, auth_types, auth_types_of, check_auth_events};
 
 use crate::content::{field, text_field};

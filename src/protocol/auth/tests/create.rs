@@ -79,3 +79,30 @@ fn rule_1_4_additional_creators_are_users_in_version_12() {
         }
     }
 }
+
+#[test]
+fn create_events_as_this_server_builds_them_are_allowed() {
+    for (_, version) in versions() {
+        let mut content = json!({ "room_version": version.id });
+        if !version.version_11 {
+            content["creator"] = json!("@alice:a");
+        }
+        let draft = crate::draft::Draft {
+            room_id: (!version.version_12).then(|| "!room:a".try_into().unwrap()),
+            sender: "@alice:a".try_into().unwrap(),
+            kind: "m.room.create".into(),
+            state_key: Some(String::new()),
+            content: content.as_object().unwrap().clone(),
+            redacts: None,
+            origin_server_ts: 1,
+            depth: 1,
+            prev_events: Vec::new(),
+            auth_events: Vec::new(),
+            opaque_id: Some("create".into()).filter(|_| !version.redactions_checked_on_apply),
+        };
+        let server = crate::fixtures::server("a");
+        let built = crate::draft::build(version, draft, &crate::fixtures::key_of("a"), &server).unwrap();
+        let verdict = judge(version, &State::new(), built.event());
+        assert_eq!(word(&verdict), "ok", "version {}: {verdict:?}", version.id);
+    }
+}

@@ -3,6 +3,8 @@
 use serde_json::json;
 
 use super::{State, check, check_as_of, judge, parse_event, parse_state, versions, word};
+use crate::auth::redaction_applies;
+use crate::power_levels::PowerLevels;
 use crate::scenario::Draft;
 
 #[test]
@@ -153,5 +155,28 @@ fn rule_11_redactions_are_judged_here_only_in_versions_1_and_2() {
         row(denied, "{}", Some("$opaque"));
         row(denied, "{}", None);
         row(denied, r#"{"redact":"x"}"#, Some("$other:b"));
+    }
+}
+
+#[test]
+fn redactions_apply_by_power_or_by_server_from_version_3_on() {
+    for (number, version) in versions() {
+        let row = |expected: bool, levels: &str, redacted: &Draft| {
+            let state = parse_state(version, &format!("levels {levels}"));
+            let of = |kind: &str| state[&(kind.to_owned(), String::new())].clone();
+            let (create, levels) = (of("m.room.create"), of("m.room.power_levels"));
+            let levels = PowerLevels::new(version, Some(&create), Some(&levels)).unwrap();
+            let redaction = parse_event(version, "bob m.room.redaction - {}").build();
+            let applies = redaction_applies(version, &levels, &redaction, &redacted.build());
+            assert_eq!(applies, expected || number <= 2 && redacted.room_id == redaction.room_id, "version {number}");
+        };
+        let of_carol = parse_event(version, "carol m.room.message - {}");
+        let of_bert = parse_event(version, "bert m.room.message - {}");
+        row(true, r#"{"redact":10,"users":{"@bob:b":10}}"#, &of_carol);
+        row(false, r#"{"redact":10,"users":{"@bob:b":9}}"#, &of_carol);
+        row(true, r#"{"redact":10,"users":{"@bob:b":9}}"#, &of_bert);
+        row(false, r#"{"redact":"x"}"#, &of_carol);
+        let elsewhere = Draft { room_id: "!other:a".try_into().unwrap(), ..of_bert };
+        row(false, r#"{"redact":0}"#, &elsewhere);
     }
 }
