@@ -5,17 +5,18 @@ use std::collections::HashMap;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-use crate::delivery::{EventId, RoomLedger, Verdict};
+use crate::delivery::{EventId, RoomLedger};
 use crate::failure::Failure;
 use crate::follower::{Arrival, Follower};
 use crate::load::Sent;
 use crate::matrix::Room;
+use crate::summary::Run;
 
 /// What was acknowledged so far, by room id.
 #[derive(Debug, Default)]
 pub struct Audit {
     rooms: HashMap<Box<str>, RoomLedger>,
-    failed: usize,
+    failures: Vec<Failure>,
 }
 
 /// Followers that are following.
@@ -34,7 +35,7 @@ struct Following {
 impl Audit {
     /// Notes what senders were told.
     pub fn note(&mut self, sent: Sent) {
-        self.failed += sent.failures.len();
+        self.failures.extend(sent.failures);
         for (sender, room, event) in sent.acknowledged {
             self.rooms.entry(room.id.as_ref().into()).or_default().acknowledge(sender, event);
         }
@@ -45,16 +46,16 @@ impl Audit {
         follow(followers, None).finish(self).await
     }
 
-    /// Holds what the followers saw against what was acknowledged.
-    pub fn close(mut self, followers: Vec<Follower>) -> Verdict {
+    /// Holds what the followers saw against what was acknowledged, for the run's verdict.
+    pub fn close(mut self, followers: Vec<Follower>, run: &mut Run) {
         for (room, seen) in followers.into_iter().flat_map(Follower::into_seen) {
             self.deliver(&room, seen);
         }
-        let mut verdict = Verdict { failed: self.failed, ..Verdict::default() };
+        run.verdict.failed += self.failures.len();
+        run.first_failure = self.failures.first().map(ToString::to_string);
         for ledger in self.rooms.values() {
-            verdict += ledger.check();
+            run.verdict += ledger.check();
         }
-        verdict
     }
 
     /// Notes all that one more reader saw in a room.

@@ -37,6 +37,10 @@ impl Report {
         Some(verdict)
     }
 
+    fn first_failure(&self) -> Option<&str> {
+        self.runs.iter().flatten().find_map(|run| run.first_failure.as_deref())
+    }
+
     /// Rows of name, value at N, value at 10 N and their ratio.
     pub fn table(&self) -> String {
         let name = self.scenario.name();
@@ -57,6 +61,9 @@ impl Report {
             "  acknowledged {acknowledged}: undelivered {undelivered}, duplicates {duplicates}, misordered {misordered}, \
              unasked {unasked}, failed {failed}"
         );
+        if let Some(failure) = self.first_failure() {
+            let _ = writeln!(table, "  the first failure: {failure}");
+        }
         table
     }
 
@@ -80,6 +87,7 @@ impl Report {
             "runs": [run(small), run(large)],
             "ratios": ratios,
             "delivery": self.verdict(),
+            "first_failure": self.first_failure(),
         })
     }
 }
@@ -130,6 +138,18 @@ mod tests {
         assert!(report.table().contains("undelivered 2"));
         assert_eq!(report.json()["delivery"]["undelivered"], 2);
         assert_eq!(report.json()["clean"], false);
+    }
+
+    #[test]
+    fn the_first_failure_is_named() {
+        let mut report = report(0);
+        if let Ok([_, large]) = &mut report.runs {
+            large.verdict.failed = 3;
+            large.first_failure = Some("429 M_LIMIT_EXCEEDED".to_owned());
+        }
+        assert!(!report.is_clean());
+        assert!(report.table().ends_with("failed 3\n  the first failure: 429 M_LIMIT_EXCEEDED\n"));
+        assert_eq!(report.json()["first_failure"], "429 M_LIMIT_EXCEEDED");
     }
 
     #[test]

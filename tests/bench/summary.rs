@@ -54,6 +54,8 @@ pub struct Run {
     pub metrics: Vec<Metric>,
     /// Whether all that was acknowledged was also delivered.
     pub verdict: Verdict,
+    /// Why the first of the requests to send that failed did so.
+    pub first_failure: Option<String>,
 }
 
 impl Run {

@@ -49,7 +49,7 @@ pub async fn messages(bench: &mut Bench, size: usize) -> Result<Run, Failure> {
     spent.per(&mut run, "", "event", events);
     run.latencies("page", &pages);
     spent.cpu_per(&mut run, "", "page", pages.len());
-    run.verdict = audit.close(followers);
+    audit.close(followers, &mut run);
     Ok(run)
 }
 

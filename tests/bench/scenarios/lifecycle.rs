@@ -59,7 +59,7 @@ pub async fn cold_start(bench: &mut Bench, size: usize) -> Result<Run, Failure> 
     run.latencies("stop", &stops);
     run.metric_if("resident_mib", bench.resident_mib());
     let followers = audit.catch_up(followers).await?;
-    run.verdict = audit.close(followers);
+    audit.close(followers, &mut run);
     Ok(run)
 }
 
@@ -88,6 +88,6 @@ pub async fn memory(bench: &mut Bench, size: usize) -> Result<Run, Failure> {
     run.metric_if("resident_settled_mib", bench.resident_mib());
     run.metric_if("resident_growth_mib", loaded.zip(idle).map(|(loaded, idle)| loaded - idle));
     run.metric_if("idle_cpu_ms_per_second", spent.cpu.map(|cpu| milliseconds(cpu) / spent.elapsed.as_secs_f64()));
-    run.verdict = audit.close(followers);
+    audit.close(followers, &mut run);
     Ok(run)
 }

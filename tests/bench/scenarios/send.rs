@@ -88,6 +88,6 @@ async fn sends(
     audit.note(sent);
     let followers = live.finish(&audit).await?;
 
-    run.verdict = audit.close(followers);
+    audit.close(followers, &mut run);
     Ok(run)
 }

@@ -36,6 +36,6 @@ pub async fn state(bench: &mut Bench, size: usize) -> Result<Run, Failure> {
     }
     bench.phase("checking", size);
     let followers = audit.catch_up(followers).await?;
-    run.verdict = audit.close(followers);
+    audit.close(followers, &mut run);
     Ok(run)
 }

@@ -37,7 +37,7 @@ pub async fn idle(bench: &mut Bench, size: usize) -> Result<Run, Failure> {
             return Err(failure);
         }
     }
-    run.verdict = audit.close(followers);
+    audit.close(followers, &mut run);
     Ok(run)
 }
 
@@ -101,6 +101,6 @@ pub async fn initial(bench: &mut Bench, size: usize) -> Result<Run, Failure> {
 
     devices.push(own);
     let devices = audit.catch_up(devices).await?;
-    run.verdict = audit.close(devices);
+    audit.close(devices, &mut run);
     Ok(run)
 }

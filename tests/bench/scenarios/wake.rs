@@ -48,7 +48,7 @@ pub async fn wake(bench: &mut Bench, waiting: usize) -> Result<Run, Failure> {
 
     let mut followers = live.finish(&audit).await?;
     followers.extend(audit.catch_up(vec![own]).await?);
-    run.verdict = audit.close(followers);
+    audit.close(followers, &mut run);
     Ok(run)
 }
 
@@ -67,9 +67,10 @@ async fn rounds(
     for sender in senders {
         for _ in 0..ROUNDS {
             sleep(PAUSE).await;
+            let before = sent.acknowledged.len();
             let started = Instant::now();
             sender.send(Kind::Message, &mut sent).await;
-            if let Some((_, _, event)) = sent.acknowledged.last() {
+            if let Some((_, _, event)) = sent.acknowledged.get(before) {
                 for at in deliveries(arrivals, event, waiting).await {
                     wakes.push(at.duration_since(started));
                 }
