@@ -1,2 +1,7 @@
 //! The command line of Hearth.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    hearth::cli::main()
+}

@@ -1,0 +1,167 @@
+//! `hearth serve`: builds the server out of its layers, runs it, and stops it so that nothing is lost.
+
+use std::sync::Arc;
+
+use admin::{Homeserver, jobs::Board};
+use http_layer::{
+    Listening, Server, Setup, SystemClock,
+    config::Kind,
+    listen::{self, Address, Reload},
+};
+use media::Media;
+use rand::rngs::StdRng;
+use rooms::Identity;
+use tokio::{
+    runtime::Builder,
+    signal::unix::{Signal, SignalKind, signal},
+};
+use users::accounts;
+
+use super::{Failure, Place, Result, Serve, notify, socket};
+use crate::{
+    config::{Config, Loaded},
+    folder::{self, Layout},
+    jobs, telemetry,
+};
+
+/// How long computations may go on after the last request is answered, before the process ends under them.
+const LAST_WORK: std::time::Duration = std::time::Duration::from_secs(5);
+
+pub(super) fn run(place: &Place, serve: &Serve) -> Result<()> {
+    let Loaded { config, defaults, ignored } = place.load(serve.flags())?;
+    telemetry::start(&config.log)?;
+    for name in ignored {
+        tracing::warn!(name, "this environment variable is no setting of Hearth");
+    }
+    if !defaults.is_empty() {
+        let file = place.config.as_ref().map_or("no configuration file".into(), |path| path.display().to_string());
+        tracing::info!(file, defaults = defaults.join(", "), "some settings have their defaults");
+    }
+    let runtime = Builder::new_multi_thread().enable_all().build()?;
+    let served = runtime.block_on(serve_until_stopped(config));
+    runtime.shutdown_timeout(LAST_WORK);
+    served
+}
+
+/// What is put together of the layers, ready to serve.
+struct Hearth {
+    server: Arc<Server>,
+    homeserver: Arc<Homeserver>,
+    jobs: Arc<jobs::Context>,
+    board: Arc<Board>,
+}
+
+fn build(config: Config) -> Result<Hearth> {
+    let layout = Layout(&config.data);
+    let mut rng = rand::make_rng::<StdRng>();
+    let key = folder::signing_key(&layout, &mut rng)?;
+    let folder::Folder { name, store } = folder::open(&config)?;
+    let media = Arc::new(Media::open(&layout.media(), config.media).map_err(folder::Error::from)?);
+    let identity = Arc::new(Identity { server_name: name.clone(), key });
+    tracing::info!(version = crate::VERSION, server_name = %name, data = %config.data.display(), key = identity.key.id(), "starting");
+    let store = Arc::new(store);
+    let clock = Arc::new(SystemClock::default());
+    let server = Server::new(Setup { name: name.clone(), config: config.http, store: Arc::clone(&store), clock, rng });
+    let board = Arc::new(Board::default());
+    let homeserver = Arc::new(Homeserver { name, store, jobs: Some(Arc::clone(&board)) });
+    let jobs = Arc::new(jobs::Context { server: Arc::clone(&server), media, identity });
+    Ok(Hearth { server, homeserver, jobs, board })
+}
+
+async fn serve_until_stopped(config: Config) -> Result<()> {
+    let signals = Signals::new()?;
+    let socket = Layout(&config.data).socket();
+    let Hearth { server, homeserver, jobs, board } = build(config)?;
+    let listening = listen::bind(&server).await?;
+    let operators = match socket::bind(&socket) {
+        Ok(bound) => Some(tokio::spawn(bound.run(Arc::clone(&server), Arc::clone(&homeserver)))),
+        Err(error) => {
+            tracing::warn!(path = %socket.display(), %error, "commands cannot reach the running server");
+            None
+        }
+    };
+    welcome(&server, &listening)?;
+    let jobs = jobs::start(&jobs, &board);
+    let signalled = tokio::spawn(signals.until_stop(Arc::clone(&server), listening.reload()));
+    notify::tell(notify::READY);
+    let watchdog = tokio::spawn(watchdog(Arc::clone(&server)));
+    listening.run().await;
+    jobs.stopped().await;
+    if let Some(operators) = operators {
+        operators.await.map_err(|error| Failure(error.to_string()))?;
+    }
+    watchdog.abort();
+    signalled.abort();
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Says where clients find the server, and how people get in.
+fn welcome(server: &Server, listening: &Listening) -> Result<()> {
+    let listeners = server.config.listeners.iter().zip(listening.addresses());
+    for (listener, address) in listeners.filter(|(listener, _)| listener.kind == Kind::Client) {
+        if let Address::Tcp(mut address) = address {
+            let scheme = if listener.tls.is_some() { "https" } else { "http" };
+            if address.ip().is_unspecified() {
+                address.set_ip(if address.is_ipv4() { [127, 0, 0, 1].into() } else { std::net::Ipv6Addr::LOCALHOST.into() });
+            }
+            tracing::info!(homeserver = %format!("{scheme}://{address}"), "point clients here");
+        }
+    }
+    if accounts::accounts(&server.store.snapshot(), None, 1).map_err(folder::Error::from)?.is_empty() {
+        tracing::info!("nobody has an account yet: make one with `hearth user create NAME --admin`");
+    }
+    Ok(())
+}
+
+/// Tells the service manager that the server lives, as long as it can write. Where it cannot, a restart may help.
+async fn watchdog(server: Arc<Server>) {
+    let Some(interval) = notify::watchdog_interval() else { return };
+    loop {
+        tokio::time::sleep(interval).await;
+        if server.store.failure().is_none() {
+            notify::tell(notify::ALIVE);
+        }
+    }
+}
+
+/// What the operating system asks of the process.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// Reads certificates again on SIGHUP; stops the server on SIGTERM or SIGINT, and the process on a second one.
+    async fn until_stop(mut self, server: Arc<Server>, reload: Reload) {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => {}
+                _ = self.interrupt.recv() => {}
+                _ = self.hangup.recv() => {
+                    match reload.certificates() {
+                        Ok(()) => tracing::info!("read the certificates again"),
+                        Err(error) => tracing::error!(%error, "the old certificate stays"),
+                    }
+                    continue;
+                }
+            }
+            if server.is_stopping() {
+                tracing::warn!("stopping at once");
+                std::process::exit(1);
+            }
+            tracing::info!("stopping; once more to stop at once");
+            notify::tell(notify::STOPPING);
+            server.stop();
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! Background jobs: the list of them, and what drives them.
+//!
+//! A job runs now and then, one run at a time. It is idempotent, takes no input, and may be cut off anywhere: what is left to do is
+//! found in the store by its next run. How it fares is on the [`Board`].
+
+mod departures;
+
+use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
+
+use admin::jobs::Board;
+use http_layer::Server;
+use media::Media;
+use rooms::Identity;
+use tokio::task::JoinSet;
+
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(60 * 60);
+
+/// What jobs work on.
+pub struct Context {
+    /// The running server: its store and clock.
+    pub server: Arc<Server>,
+    /// Its uploads.
+    pub media: Arc<Media>,
+    /// Who signs the events that jobs send.
+    pub identity: Arc<Identity>,
+}
+
+/// What a run did, in words; or why it failed.
+type Outcome = Result<String, Failure>;
+type Run = Pin<Box<dyn Future<Output = Outcome> + Send>>;
+
+/// Why a run failed.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    #[error(transparent)]
+    Users(#[from] users::Error),
+    #[error(transparent)]
+    Rooms(#[from] rooms::Error),
+    #[error(transparent)]
+    Media(#[from] media::Error),
+    #[error("a bug of Hearth: {0}")]
+    Panicked(#[from] tokio::task::JoinError),
+}
+
+/// A job: a name for machines, words for people, how long it rests between runs, and what it does.
+struct Job {
+    name: &'static str,
+    about: &'static str,
+    every: Duration,
+    run: fn(Arc<Context>) -> Run,
+}
+
+/// All jobs.
+const JOBS: &[Job] = &[
+    Job {
+        name: "departures",
+        about: "Leaves the rooms of deactivated users",
+        every: Duration::from_secs(10),
+        run: |context| Box::pin(departures::run(context)),
+    },
+    Job {
+        name: "login_tokens",
+        about: "Deletes login tokens that expired unused",
+        every: HOUR,
+        run: |context| Box::pin(purge_login_tokens(context)),
+    },
+    Job {
+        name: "media_sweep",
+        about: "Removes files that belong to nothing and uploads that never came",
+        every: Duration::from_secs(6 * 60 * 60),
+        run: |context| Box::pin(sweep_media(context)),
+    },
+];
+
+async fn purge_login_tokens(context: Arc<Context>) -> Outcome {
+    users::sessions::purge(&context.server.store, context.server.now_ms())?.durable().await?;
+    Ok("done".into())
+}
+
+async fn sweep_media(context: Arc<Context>) -> Outcome {
+    let swept = context.media.sweep(&context.server.store, context.server.now_ms()).await?;
+    Ok(format!("removed {} files and {} uploads that never came", swept.blobs, swept.expired))
+}
+
+/// Jobs that are being driven.
+pub struct Running(JoinSet<()>);
+
+/// Drives all jobs until the server stops.
+#[must_use]
+pub fn start(context: &Arc<Context>, board: &Arc<Board>) -> Running {
+    let mut running = JoinSet::new();
+    for job in JOBS {
+        let first = job.every.min(MINUTE);
+        board.planned(job.name, job.about, after(context, first));
+        drop(running.spawn(drive(job, first, Arc::clone(context), Arc::clone(board))));
+    }
+    Running(running)
+}
+
+impl Running {
+    /// Waits until all jobs have stopped, which they do once the server was asked to.
+    pub async fn stopped(self) {
+        self.0.join_all().await;
+    }
+}
+
+fn after(context: &Context, rest: Duration) -> u64 {
+    context.server.now_ms().saturating_add(u64::try_from(rest.as_millis()).unwrap_or(u64::MAX))
+}
+
+async fn drive(job: &'static Job, first: Duration, context: Arc<Context>, board: Arc<Board>) {
+    let mut rest = first;
+    loop {
+        tokio::select! {
+            () = context.server.stopping() => return,
+            () = tokio::time::sleep(rest) => {}
+        }
+        board.started(job.name, context.server.now_ms());
+        // Its own task, so that a panic ends the run and not the job.
+        let run = tokio::spawn((job.run)(Arc::clone(&context)));
+        let abort = run.abort_handle();
+        let outcome = tokio::select! {
+            () = context.server.stopping() => return abort.abort(),
+            outcome = run => outcome.unwrap_or_else(|panicked| Err(panicked.into())),
+        };
+        match &outcome {
+            Ok(done) => tracing::debug!(job = job.name, done, "a job ran"),
+            Err(error) => tracing::warn!(job = job.name, %error, "a job failed"),
+        }
+        rest = job.every;
+        board.ended(job.name, outcome.map_err(|error| error.to_string()), context.server.now_ms(), after(&context, rest));
+    }
+}
