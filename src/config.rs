@@ -19,7 +19,7 @@ use crate::telemetry;
 /// What the names of all environment variables begin with. `__` leads into a section: `HEARTH_HTTP__GRACE`.
 const ENV_PREFIX: &str = "HEARTH_";
 /// The keys that an operator is told of where nobody chose them.
-const MAIN_KEYS: [&str; 4] = ["server_name", "data", "memory_bytes", "http.listeners"];
+const MAIN_KEYS: [&str; 5] = ["server_name", "data", "memory_bytes", "registration.mode", "http.listeners"];
 /// The most keys that are written with units.
 const UNITS_MAX: usize = 1000;
 
@@ -38,6 +38,8 @@ pub struct Config {
     pub log: telemetry::Config,
     /// Listeners, limits, discovery, calls.
     pub http: http_layer::Config,
+    /// How accounts are made.
+    pub registration: users::registration::Config,
     /// How long tokens hold.
     pub sessions: users::sessions::Config,
     /// Uploads and thumbnails.
@@ -52,6 +54,7 @@ impl Default for Config {
             memory_bytes: 128 << 20,
             log: telemetry::Config::default(),
             http: http_layer::Config::default(),
+            registration: users::registration::Config::default(),
             sessions: users::sessions::Config::default(),
             media: media::Config::default(),
         }
@@ -319,7 +322,7 @@ mod tests {
         let loaded = load(Some(&file), &[("server_name", "flag.test".into())]).unwrap();
         assert_eq!(loaded.config.server_name.unwrap(), "flag.test");
         assert_eq!(loaded.config.memory_bytes, 1 << 30);
-        assert_eq!(loaded.defaults, ["data", "http.listeners"]);
+        assert_eq!(loaded.defaults, ["data", "registration.mode", "http.listeners"]);
         assert!(matches!(load(Some(&dir.path().join("absent")), &[]), Err(Error::Unreadable(..))));
     }
 }

@@ -10,7 +10,6 @@ use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 use admin::jobs::Board;
 use http_layer::Server;
 use media::Media;
-use rooms::Identity;
 use tokio::task::JoinSet;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -18,12 +17,10 @@ const HOUR: Duration = Duration::from_secs(60 * 60);
 
 /// What jobs work on.
 pub struct Context {
-    /// The running server: its store and clock.
+    /// The running server: its store, its clock, and who it is.
     pub server: Arc<Server>,
     /// Its uploads.
     pub media: Arc<Media>,
-    /// Who signs the events that jobs send.
-    pub identity: Arc<Identity>,
 }
 
 /// What a run did, in words; or why it failed.

@@ -132,7 +132,7 @@ impl Serve {
                 Registration::Token => "token",
                 Registration::Closed => "closed",
             };
-            ("http.registration", Value::from(word))
+            ("registration.mode", Value::from(word))
         });
         let limits = self.rate_limits.map(|switch| ("http.limits.enabled", Value::from(switch == Switch::On)));
         listen.into_iter().chain(registration).chain(limits).collect()

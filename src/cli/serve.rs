@@ -57,14 +57,19 @@ fn build(config: Config) -> Result<Hearth> {
     let key = folder::signing_key(&layout, &mut rng)?;
     let folder::Folder { name, store } = folder::open(&config)?;
     let media = Arc::new(Media::open(&layout.media(), config.media).map_err(folder::Error::from)?);
-    let identity = Arc::new(Identity { server_name: name.clone(), key });
-    tracing::info!(version = crate::VERSION, server_name = %name, data = %config.data.display(), key = identity.key.id(), "starting");
+    tracing::info!(version = crate::VERSION, server_name = %name, data = %config.data.display(), key = key.id(), "starting");
     let store = Arc::new(store);
-    let clock = Arc::new(SystemClock::default());
-    let server = Server::new(Setup { name: name.clone(), config: config.http, store: Arc::clone(&store), clock, rng });
+    let server = Server::new(Setup {
+        identity: Identity { server_name: name.clone(), key },
+        config: config.http,
+        users: users::Config { registration: config.registration, sessions: config.sessions },
+        store: Arc::clone(&store),
+        clock: Arc::new(SystemClock::default()),
+        rng,
+    });
     let board = Arc::new(Board::default());
     let homeserver = Arc::new(Homeserver { name, store, jobs: Some(Arc::clone(&board)) });
-    let jobs = Arc::new(jobs::Context { server: Arc::clone(&server), media, identity });
+    let jobs = Arc::new(jobs::Context { server: Arc::clone(&server), media });
     Ok(Hearth { server, homeserver, jobs, board })
 }
 

@@ -32,7 +32,7 @@ fn leave_all(context: &Context) -> Outcome {
         let sender = Sender { no: *user, id: numbers::user_id(&store.snapshot(), *user)? };
         for room in rooms_of(store, *user)? {
             let change = Change { target: sender.id.clone(), to: Action::Leave, content: Default::default() };
-            let changed = membership::change(store, &context.identity, &sender, room, change, context.server.now_ms());
+            let changed = membership::change(store, &context.server.identity, &sender, room, change, context.server.now_ms());
             match changed.and_then(|pending| Ok(pending.wait()?)) {
                 Ok(()) => left += 1,
                 Err(::rooms::Error::Store(error)) => return Err(error.into()),
