@@ -1,0 +1,149 @@
+//! Who calls: the kinds of authentication that a route can demand, as types, so that a handler of a route without a session
+//! cannot ask for one.
+
+use std::future::Future;
+
+use http::{HeaderMap, header, request::Parts};
+use users::{accounts::Kind, sessions};
+pub use users::sessions::Session;
+
+use crate::{
+    error::{Error, Result},
+    server::Server,
+};
+
+/// What a route demands of its caller. A line of the table names one of the unit structs below.
+pub trait Auth: Copy + Send + Sync + 'static {
+    /// What the handler finds in [`crate::Call::session`].
+    type Session: Send + 'static;
+    /// The name in the list of endpoints.
+    const NAME: &'static str;
+
+    /// Who calls.
+    ///
+    /// # Errors
+    /// 401 without a valid token, 403 where this caller may not.
+    fn authenticate(self, server: &Server, parts: &Parts) -> impl Future<Output = Result<Self::Session>> + Send;
+
+    /// The session, if there is one.
+    fn session(session: &Self::Session) -> Option<&Session>;
+}
+
+/// Anybody. A token is not looked at.
+#[derive(Clone, Copy, Debug)]
+pub struct Public;
+/// Anybody; a token, where there is one, must be valid.
+#[derive(Clone, Copy, Debug)]
+pub struct Optional;
+/// A user of this server who is neither a guest nor locked.
+#[derive(Clone, Copy, Debug)]
+pub struct User;
+/// A user of this server, or a guest.
+#[derive(Clone, Copy, Debug)]
+pub struct UserOrGuest;
+/// Anyone with a token, even of a locked account: to log out ("Account locking").
+#[derive(Clone, Copy, Debug)]
+pub struct EvenLocked;
+/// An administrator of this server.
+#[derive(Clone, Copy, Debug)]
+pub struct Admin;
+
+impl Auth for Public {
+    type Session = ();
+    const NAME: &'static str = "public";
+
+    async fn authenticate(self, _: &Server, _: &Parts) -> Result<()> {
+        Ok(())
+    }
+
+    fn session((): &()) -> Option<&Session> {
+        None
+    }
+}
+
+impl Auth for Optional {
+    type Session = Option<Session>;
+    const NAME: &'static str = "optional";
+
+    async fn authenticate(self, server: &Server, parts: &Parts) -> Result<Option<Session>> {
+        match token(parts)? {
+            None => Ok(None),
+            Some(token) => unlocked(server, &token).await.map(Some),
+        }
+    }
+
+    fn session(session: &Option<Session>) -> Option<&Session> {
+        session.as_ref()
+    }
+}
+
+/// The kinds whose handlers always have a session: their names, how they find it, and what they demand of it.
+macro_rules! with_session {
+    ($($kind:ident $name:literal $find:ident $demand:expr;)*) => { $(
+        impl Auth for $kind {
+            type Session = Session;
+            const NAME: &'static str = $name;
+
+            async fn authenticate(self, server: &Server, parts: &Parts) -> Result<Session> {
+                let token = token(parts)?.ok_or_else(Error::missing_token)?;
+                $demand($find(server, &token).await?)
+            }
+
+            fn session(session: &Session) -> Option<&Session> {
+                Some(session)
+            }
+        }
+    )* };
+}
+
+with_session! {
+    User "user" unlocked no_guest;
+    UserOrGuest "user-or-guest" unlocked Ok;
+    EvenLocked "even-locked" even_locked Ok;
+    Admin "admin" unlocked administrator;
+}
+
+async fn unlocked(server: &Server, token: &str) -> Result<Session> {
+    confirmed(server, sessions::authenticate(&server.snapshot(), token, server.now_ms())?).await
+}
+
+async fn even_locked(server: &Server, token: &str) -> Result<Session> {
+    confirmed(server, sessions::authenticate_even_locked(&server.snapshot(), token, server.now_ms())?).await
+}
+
+/// The first use of a refreshed token revokes the one before it ("Refreshing access tokens").
+async fn confirmed(server: &Server, session: Session) -> Result<Session> {
+    if session.is_offered() {
+        sessions::confirm(&server.store, &session)?.durable().await?;
+    }
+    Ok(session)
+}
+
+fn no_guest(session: Session) -> Result<Session> {
+    if session.kind == Kind::Guest { Err(Error::guests_forbidden()) } else { Ok(session) }
+}
+
+fn administrator(session: Session) -> Result<Session> {
+    if session.admin { Ok(session) } else { Err(Error::forbidden("Only administrators of this server may do this")) }
+}
+
+/// The access token: of the `Authorization` header, else of the query ("Using access tokens"). An empty one is none.
+fn token(parts: &Parts) -> Result<Option<String>> {
+    if let Some(token) = bearer(&parts.headers)? {
+        return Ok(Some(token));
+    }
+    let query = parts.uri.query().unwrap_or_default();
+    let found = query.split('&').find_map(|pair| pair.strip_prefix("access_token="));
+    Ok(found.filter(|token| !token.is_empty()).map(Into::into))
+}
+
+fn bearer(headers: &HeaderMap) -> Result<Option<String>> {
+    let Some(value) = headers.get(header::AUTHORIZATION) else { return Ok(None) };
+    let value = value.to_str().map_err(|_| Error::unknown_token(false))?;
+    let (scheme, token) = value.split_once(' ').unwrap_or((value, ""));
+    let token = token.trim();
+    if !scheme.eq_ignore_ascii_case("bearer") || token.is_empty() {
+        return Err(Error::missing_token());
+    }
+    Ok(Some(token.into()))
+}

@@ -1,0 +1,56 @@
+//! The client-server API: one file a noun, each with its own `routes`. `docs/adding-an-endpoint.md` shows how.
+
+mod account;
+mod account_data;
+mod capabilities;
+mod create_room;
+mod devices;
+mod filters;
+mod history;
+mod key_backup;
+mod keys;
+mod login;
+mod membership;
+mod profile;
+mod push_rules;
+mod register;
+mod rooms;
+mod send;
+mod sync;
+mod thirdparty;
+mod to_device;
+mod uiaa;
+mod versions;
+mod voip;
+mod well_known;
+mod with;
+
+use crate::route::Route;
+
+/// All endpoints of the client-server API.
+pub(crate) fn routes() -> Vec<Route> {
+    let nouns = [
+        account::routes(), //
+        account_data::routes(),
+        capabilities::routes(),
+        create_room::routes(),
+        devices::routes(),
+        filters::routes(),
+        history::routes(),
+        key_backup::routes(),
+        keys::routes(),
+        login::routes(),
+        membership::routes(),
+        profile::routes(),
+        push_rules::routes(),
+        register::routes(),
+        send::routes(),
+        sync::routes(),
+        thirdparty::routes(),
+        to_device::routes(),
+        versions::routes(),
+        voip::routes(),
+        well_known::routes(),
+    ];
+    nouns.into_iter().flatten().collect()
+}

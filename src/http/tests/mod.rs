@@ -1,0 +1,7 @@
+//! What holds for every endpoint and listener, tried over endpoints made for the purpose.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod bodies;
+mod endpoints;
+mod listeners;
+mod requests;
