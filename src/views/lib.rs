@@ -7,6 +7,8 @@ pub mod filter;
 pub mod history;
 pub mod stripped;
 pub mod sync;
+#[cfg(test)]
+mod tests;
 pub mod token;
 
 pub use error::{Error, Result};
