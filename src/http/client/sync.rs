@@ -1,0 +1,153 @@
+//! `GET /sync` ("Syncing"): a long poll that costs nothing while it waits.
+
+use std::{sync::Arc, time::Duration};
+
+use ruma::{
+    api::{
+        auth_scheme::AccessToken,
+        client::filter::FilterDefinition,
+        metadata, request,
+    },
+    presence::PresenceState,
+};
+use store::Snapshot;
+use tokio::time::Instant;
+use users::{filters, to_device};
+use views::{
+    sync::{
+        Who,
+        state::Target,
+        v3,
+    },
+    token::SyncToken,
+};
+
+use crate::{
+    Call, Class, Error, Json, Result, Route,
+    auth::{Session, UserOrGuest},
+    endpoint,
+    server::Server,
+};
+
+/// The longest wait, whatever a client asks for: proxies and phones give up earlier.
+const TIMEOUT_MAX: Duration = Duration::from_secs(300);
+
+/// A gap of more commits than this, or no `since` at all, is computed beside the threads that serve requests.
+const INLINE_COMMITS_MAX: u64 = 1_000;
+
+metadata! {
+    method: GET,
+    rate_limited: false,
+    authentication: AccessToken,
+    history: {
+        1.0 => "/_matrix/client/r0/sync",
+        1.1 => "/_matrix/client/v3/sync",
+    }
+}
+
+/// The answer, which the request's macro asks for under this name.
+type Response = Json<v3::Response>;
+
+/// The request, with what ruma's lacks: the unstable name of `use_state_after`.
+#[request]
+pub struct Request {
+    /// The id of a filter, or a filter.
+    #[ruma_api(query)]
+    filter: Option<String>,
+    /// The last `next_batch`.
+    #[ruma_api(query)]
+    since: Option<String>,
+    /// Whether to tell the whole state of all rooms.
+    #[ruma_api(query)]
+    #[serde(default)]
+    full_state: bool,
+    /// What the user's presence becomes by asking.
+    #[ruma_api(query)]
+    #[serde(default)]
+    set_presence: PresenceState,
+    /// How long to wait for news, in milliseconds.
+    #[ruma_api(query)]
+    #[serde(default)]
+    timeout: u64,
+    /// Whether state sections lead to the end of the timeline.
+    #[ruma_api(query)]
+    #[serde(default)]
+    use_state_after: bool,
+    /// `use_state_after` before it was specified (MSC4222).
+    #[ruma_api(query)]
+    #[serde(default, rename = "org.matrix.msc4222.use_state_after")]
+    unstable_use_state_after: bool,
+}
+
+pub(crate) fn routes() -> Vec<Route> {
+    vec![endpoint(UserOrGuest, Class::Sync, sync)]
+}
+
+async fn sync(call: Call<Session>, request: Request) -> Result<Response> {
+    let deadline = Instant::now() + Duration::from_millis(request.timeout).min(TIMEOUT_MAX);
+    let asked = asked(&call, request)?;
+    if let Some(since) = asked.since {
+        to_device::acknowledge(&call.server.store, asked.who.user, asked.who.device, since.to_device)?;
+    }
+    poll(&call.server, asked, deadline).await.map(Json)
+}
+
+fn asked(call: &Call<Session>, request: Request) -> Result<v3::Request> {
+    let Session { user, user_id, device, device_id, .. } = call.session.clone();
+    let now = call.snapshot().seq();
+    let since = request.since.as_deref().filter(|since| !since.is_empty()).map(str::parse::<SyncToken>).transpose()?;
+    let since = since.map(|since| since.clamped(now));
+    let target = match (request.use_state_after, request.unstable_use_state_after) {
+        (true, _) => Target::End,
+        (false, true) => Target::UnstableEnd,
+        (false, false) => Target::Start,
+    };
+    let filter = match request.filter.as_deref() {
+        None | Some("") => FilterDefinition::default(),
+        Some(json) if json.starts_with('{') => crate::json(json.as_bytes())?,
+        Some(id) => {
+            let stored = filters::definition(&call.snapshot(), user, id)?;
+            stored.ok_or_else(|| Error::invalid_param("There is no filter of this id"))?
+        }
+    };
+    let who = Who { user, user_id, device, device_id };
+    Ok(v3::Request { who, since, filter, full_state: request.full_state, target })
+}
+
+/// Answers once there is news, or when the time is over.
+async fn poll(server: &Arc<Server>, mut asked: v3::Request, deadline: Instant) -> Result<v3::Response> {
+    let waits = asked.since.is_some() && !asked.full_state && deadline > Instant::now();
+    let mut rooms = Arc::new(rooms::members::user_rooms(&server.snapshot(), asked.who.user)?);
+    let mut watch = waits.then(|| server.store.watch(v3::topics(&asked.who, &rooms)));
+    loop {
+        // Only what is read after the watch began cannot be missed.
+        let db = server.snapshot();
+        let now = Arc::new(rooms::members::user_rooms(&db, asked.who.user)?);
+        if waits && now != rooms {
+            rooms = now;
+            watch = Some(server.store.watch(v3::topics(&asked.who, &rooms)));
+            continue;
+        }
+        let response = answer(server, &db, &asked, &now).await?;
+        let Some(watch) = watch.as_ref().filter(|_| response.is_empty()) else { return Ok(response) };
+        // What brought no news is not looked at again.
+        asked.since = Some(db.seq().into());
+        tokio::select! {
+            () = watch.changed() => {}
+            () = tokio::time::sleep_until(deadline) => return Ok(response),
+            () = server.stopping() => return Ok(response),
+        }
+    }
+}
+
+async fn answer(server: &Arc<Server>, db: &Snapshot, asked: &v3::Request, rooms: &Arc<UserRooms>) -> Result<v3::Response> {
+    let now_ms = server.now_ms();
+    let is_short = asked.since.is_some_and(|since| db.seq().0.saturating_sub(since.seq.0) <= INLINE_COMMITS_MAX);
+    if is_short && !asked.full_state {
+        return Ok(v3::sync(db, asked, rooms, now_ms)?);
+    }
+    let (db, asked, rooms) = (db.clone(), asked.clone(), Arc::clone(rooms));
+    server.blocking(move || v3::sync(&db, &asked, &rooms, now_ms)).await
+}
+
+type UserRooms = Vec<(store::RoomNo, rooms::members::UserRoom)>;
