@@ -72,8 +72,9 @@ pub struct NewAccount {
 /// # Errors
 /// [`Error::InvalidUsername`] ("User Identifiers").
 pub fn wanted_user_id(username: &str, server: &ServerName) -> Result<OwnedUserId> {
-    ids::new_user_id(&username.to_ascii_lowercase(), server)
-        .map_err(|_| Error::InvalidUsername("a user name consists of a-z, 0-9 and . _ = - / +, and the user id has at most 255 bytes"))
+    ids::new_user_id(&username.to_ascii_lowercase(), server).map_err(|_| {
+        Error::InvalidUsername("a user name consists of a-z, 0-9 and . _ = - / +, and the user id has at most 255 bytes")
+    })
 }
 
 /// A user id for someone who wants none in particular.
@@ -133,8 +134,7 @@ pub fn create(tx: &mut Tx<'_>, user: UserNo, user_id: &UserId, new: NewAccount, 
         return Err(Error::UserInUse);
     }
     let NewAccount { kind, admin, password, displayname } = new;
-    let account =
-        Account { created_ms: now_ms, kind, admin, deactivated: false, erased: false, locked: false, suspended: false };
+    let account = Account { created_ms: now_ms, kind, admin, deactivated: false, erased: false, locked: false, suspended: false };
     tx.put(&ACCOUNTS, &user, &account)?;
     if let Some(Hashed(password)) = password {
         tx.put(&PASSWORDS, &user, &password)?;

@@ -8,7 +8,7 @@ use ruma::{DeviceId, OwnedDeviceId};
 use serde::{Deserialize, Serialize};
 use store::{Lead, Lock, Owner, Pending, Range, Read, Store, Table, Topic, Tx, UserNo};
 
-use crate::{Error, Result, forget_device, key_changes, numbers, sessions};
+use crate::{Error, Result, cross_signing, forget_device, key_changes, numbers, sessions};
 
 store::numbers! {
     /// The number that stands for a device of its user.
@@ -145,6 +145,10 @@ pub(crate) fn open(tx: &mut Tx<'_>, user: UserNo, device: &DeviceId, new: NewDev
     }
     if !ids::is_device_id(device.as_str()) {
         return Err(Error::InvalidParam("a device id has 1 to 255 bytes and no control characters"));
+    }
+    if cross_signing::is_public_key(tx, user, device.as_str())? {
+        // Both name signing keys, and clients verify a master key as if it were a device.
+        return Err(Error::InvalidParam("the device id is one of the user's cross-signing keys"));
     }
     let display_name = new.display_name.map(checked_name).transpose()?;
     let number = DeviceNo(tx.get(&LAST, &user)?.unwrap_or_default().0 + 1);

@@ -36,11 +36,20 @@ pub mod uiaa;
 #[cfg(test)]
 mod key_tests;
 #[cfg(test)]
-mod testing;
+mod stories;
 
 pub use error::{Error, Result};
 pub use key_error::KeyError;
 pub use token::Token;
+
+/// What an operator chooses of this layer.
+#[derive(Clone, Debug, Default)]
+pub struct Config {
+    /// How accounts are made.
+    pub registration: registration::Config,
+    /// How long tokens hold.
+    pub sessions: sessions::Config,
+}
 
 /// All tables of this layer.
 pub const TABLES: &[&TableSpec] = &[

@@ -6,8 +6,8 @@
 use ruma::{
     UserId,
     push::{
-        Action, AnyPushRule, AnyPushRuleRef, ConditionalPushRule, NewPushRule, PatternedPushRule, PushCondition, RuleKind, Ruleset,
-        SimplePushRule,
+        Action, AnyPushRule, AnyPushRuleRef, ConditionalPushRule, NewPushRule, PatternedPushRule, PushCondition, RuleKind,
+        Ruleset, SimplePushRule,
     },
 };
 use serde::{Deserialize, Serialize};

@@ -1,15 +1,92 @@
 //! Registering: a new account, and with it the use of a registration token and a first session, in one write.
 
+use std::{collections::BTreeMap, fmt};
+
 use rand::CryptoRng;
 use ruma::{DeviceId, OwnedUserId, UserId};
+use serde::Deserialize;
 use store::{Lock, Pending, Store, UserNo};
 
 use crate::{
     Result,
     accounts::{self, NewAccount},
     numbers, registration_tokens,
-    sessions::{self, Config, LoggedIn, Login},
+    sessions::{self, LoggedIn, Login},
+    uiaa::{Flow, Stage},
 };
+
+/// Who may register.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// Nobody: administrators make accounts.
+    #[default]
+    Closed,
+    /// Who has a registration token.
+    Token,
+    /// Anybody.
+    Open,
+}
+
+/// How accounts are made by their users.
+#[derive(Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Who may register.
+    pub mode: Mode,
+    /// Whether anybody may have a guest account.
+    pub guests: bool,
+    /// The secret of scripts that make accounts at `/_synapse/admin/v1/register`. Without one there is no such endpoint.
+    pub shared_secret: Option<String>,
+    /// Documents that users must agree to, by an id such as `privacy_policy`.
+    pub terms: BTreeMap<String, Terms>,
+}
+
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { mode, guests, shared_secret: _, terms } = self;
+        f.debug_struct("Config").field("mode", mode).field("guests", guests).field("terms", terms).finish_non_exhaustive()
+    }
+}
+
+/// A document that users must agree to.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Terms {
+    /// Its version: any text.
+    pub version: String,
+    /// Its name and address by language, as `en`.
+    #[serde(flatten)]
+    pub translations: BTreeMap<String, Translation>,
+}
+
+/// A document in one language.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Translation {
+    /// What it is called.
+    pub name: String,
+    /// Where it can be read.
+    pub url: String,
+}
+
+impl Config {
+    /// What a stranger has to pass to register; `None` where nobody may.
+    #[must_use]
+    pub fn flows(&self) -> Option<Vec<Flow>> {
+        let mut flow = match self.mode {
+            Mode::Closed => return None,
+            Mode::Token => vec![Stage::RegistrationToken],
+            Mode::Open => Vec::new(),
+        };
+        if !self.terms.is_empty() {
+            flow.push(Stage::Terms);
+        }
+        if flow.is_empty() {
+            flow.push(Stage::Dummy);
+        }
+        Some(vec![flow])
+    }
+}
 
 /// Who registers, after being let in.
 pub struct Registration<'a> {
@@ -52,7 +129,7 @@ pub fn register(
     store: &Store,
     rng: &mut impl CryptoRng,
     registration: Registration<'_>,
-    config: &Config,
+    config: &sessions::Config,
     now_ms: u64,
 ) -> Result<Pending<Registered>> {
     let Registration { user_id, account, token, login } = registration;

@@ -10,7 +10,8 @@ use store::{Pending, Range, Read, Store, Table, Tx};
 
 use crate::{Error, Result};
 
-static TOKENS: Table<String, Row> = Table::new("registration_tokens", "Registration tokens, in the clear: administrators hand them out.");
+static TOKENS: Table<String, Row> =
+    Table::new("registration_tokens", "Registration tokens, in the clear: administrators hand them out.");
 
 /// The tables of this module.
 pub(crate) const TABLES: [&store::TableSpec; 1] = [TOKENS.spec()];

@@ -203,7 +203,9 @@ pub fn confirm(store: &Store, session: &Session) -> Result<Pending<()>> {
     store.transact(&[Lock::User(session.user)], |tx| {
         let Some(tokens) = tx.get(&SESSIONS, &(session.user, session.device))? else { return Ok(()) };
         match tokens.offered {
-            Some(offered) if Some(offered.access) == session.offered => take_offer(tx, (session.user, session.device), tokens.current, offered),
+            Some(offered) if Some(offered.access) == session.offered => {
+                take_offer(tx, (session.user, session.device), tokens.current, offered)
+            }
             _ => Ok(()),
         }
     })
@@ -229,7 +231,13 @@ fn revoke(tx: &mut Tx<'_>, pair: Pair) -> store::Result<()> {
 ///
 /// # Errors
 /// [`Error::Deactivated`], [`Error::Locked`]; [`Error::InvalidParam`] where the device id or its name cannot be one.
-pub fn login(store: &Store, rng: &mut impl CryptoRng, login: Login<'_>, config: &Config, now_ms: u64) -> Result<Pending<LoggedIn>> {
+pub fn login(
+    store: &Store,
+    rng: &mut impl CryptoRng,
+    login: Login<'_>,
+    config: &Config,
+    now_ms: u64,
+) -> Result<Pending<LoggedIn>> {
     store.transact(&[Lock::User(login.user)], |tx| begin(tx, rng, login, config, now_ms))
 }
 
@@ -247,7 +255,8 @@ pub(crate) fn begin(
     let device_id = device_id.map_or_else(|| drawn_device_id(rng), ToOwned::to_owned);
     let device = devices::open(tx, user, &device_id, NewDevice { display_name, dehydrated: false }, now_ms)?;
     end(tx, user, device)?;
-    let (current, tokens) = issue(tx, rng, Issue { user, device, device_id: &device_id, refresh, offered: false }, config, now_ms)?;
+    let (current, tokens) =
+        issue(tx, rng, Issue { user, device, device_id: &device_id, refresh, offered: false }, config, now_ms)?;
     tx.put(&SESSIONS, &(user, device), &Tokens { current, offered: None })?;
     Ok(LoggedIn { user_id: numbers::user_id(tx, user)?, device_id, tokens })
 }

@@ -125,7 +125,11 @@ mod tests {
         assert!(nonces.check("shared", &nonce, PEPPER, &mac(&nonce), NONCE_MS).is_err(), "too late");
         let nonce = nonces.draw(&mut rng, 0);
         let plain = Wanted { admin: false, ..PEPPER };
-        assert!(nonces.check("shared", &nonce, PEPPER, &hex(&keyed("shared", &nonce, plain).unwrap().finalize().into_bytes()), 1).is_err());
+        assert!(
+            nonces
+                .check("shared", &nonce, PEPPER, &hex(&keyed("shared", &nonce, plain).unwrap().finalize().into_bytes()), 1)
+                .is_err()
+        );
         assert!(nonces.check("shared", "made up", PEPPER, "zz", 1).is_err());
         (0..2 * NONCES_MAX).for_each(|_| drop(nonces.draw(&mut rng, 0)));
         assert_eq!(nonces.out.lock().len(), NONCES_MAX);
