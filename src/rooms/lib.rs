@@ -14,13 +14,16 @@ mod head;
 pub mod members;
 pub mod membership;
 pub mod numbers;
+pub mod receipts;
 mod redaction;
 pub mod relations;
 pub mod send;
 pub mod state;
 #[cfg(test)]
 mod tests;
+pub mod threads;
 pub mod timeline;
+pub mod typing;
 pub mod visibility;
 
 pub use error::{Error, Result};
@@ -43,10 +46,15 @@ pub const TABLES: &[&TableSpec] = &[
     numbers::ROOM_NOS.spec(),
     numbers::ROOMS.spec(),
     numbers::COUNTERS.spec(),
+    receipts::CHANGES.spec(),
+    receipts::RECEIPTS.spec(),
     relations::RELATIONS.spec(),
     send::TXNS.spec(),
     state::NODES.spec(),
     state::TYPES.spec(),
     state::KEYS.spec(),
     timeline::TIMELINE.spec(),
+    typing::CHANGED.spec(),
+    typing::DUE.spec(),
+    typing::TYPING.spec(),
 ];

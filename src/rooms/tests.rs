@@ -1,6 +1,9 @@
 //! Rooms without a runtime: a store in memory, a few users, and what they see.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod receipts;
+mod typing;
+
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
