@@ -70,7 +70,18 @@ const JOBS: &[Job] = &[
         every: Duration::from_secs(6 * 60 * 60),
         run: |context| Box::pin(sweep_media(context)),
     },
+    Job {
+        name: "typing",
+        about: "Ends the typing of those who said no more of it",
+        every: Duration::from_secs(1),
+        run: |context| Box::pin(expire_typing(context)),
+    },
 ];
+
+async fn expire_typing(context: Arc<Context>) -> Outcome {
+    let ended = rooms::typing::expire(&context.server.store, context.server.now_ms())?;
+    Ok(format!("{ended} users no longer type"))
+}
 
 async fn purge_login_tokens(context: Arc<Context>) -> Outcome {
     users::sessions::purge(&context.server.store, context.server.now_ms())?.durable().await?;

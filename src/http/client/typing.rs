@@ -1,0 +1,36 @@
+//! Typing notifications ("Typing Notifications").
+
+use rooms::typing::{self, TIMEOUT_DEFAULT_MS};
+use ruma::{RoomId, api::client::typing::create_typing_event::v3 as create_typing_event};
+use serde::Deserialize;
+
+use super::{
+    rooms::room,
+    with::{With, own},
+};
+use crate::{
+    Call, Class, Error, Result, Route,
+    auth::{Session, UserOrGuest},
+    endpoint,
+};
+
+pub(crate) fn routes() -> Vec<Route> {
+    vec![endpoint(UserOrGuest, Class::Write, set)]
+}
+
+/// ruma's demands a timeout, which the specification does not.
+#[derive(Deserialize)]
+struct Body {
+    typing: bool,
+    timeout: Option<u64>,
+}
+
+async fn set(call: Call<Session>, request: With<create_typing_event::Request, Body>) -> Result<create_typing_event::Response> {
+    let room_id = RoomId::parse(request.arg(0)).map_err(|_| Error::invalid_param("The path names no room id"))?;
+    own(&call.session, &request.user_arg(1)?)?;
+    let Body { typing, timeout } = request.body;
+    let timeout_ms = typing.then(|| timeout.unwrap_or(TIMEOUT_DEFAULT_MS));
+    let room = room(&call.snapshot(), &room_id)?;
+    typing::set(&call.server.store, call.session.user, room, timeout_ms, call.now_ms())?;
+    Ok(create_typing_event::Response::new())
+}
