@@ -13,12 +13,14 @@ mod login;
 mod membership;
 mod profile;
 mod push_rules;
+mod receipts;
 mod register;
 mod rooms;
 mod send;
 mod sync;
 mod thirdparty;
 mod to_device;
+mod typing;
 mod uiaa;
 mod versions;
 mod voip;
@@ -43,11 +45,13 @@ pub(crate) fn routes() -> Vec<Route> {
         membership::routes(),
         profile::routes(),
         push_rules::routes(),
+        receipts::routes(),
         register::routes(),
         send::routes(),
         sync::routes(),
         thirdparty::routes(),
         to_device::routes(),
+        typing::routes(),
         versions::routes(),
         voip::routes(),
         well_known::routes(),
