@@ -5,6 +5,10 @@
 mod error;
 pub mod filter;
 pub mod history;
+mod json;
+mod memory;
+pub mod directory;
+pub mod relations;
 pub mod stripped;
 pub mod sync;
 #[cfg(test)]
@@ -12,3 +16,4 @@ mod tests;
 pub mod token;
 
 pub use error::{Error, Result};
+pub use memory::{Memory, RoomList};

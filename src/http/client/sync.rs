@@ -3,22 +3,15 @@
 use std::{sync::Arc, time::Duration};
 
 use ruma::{
-    api::{
-        auth_scheme::AccessToken,
-        client::filter::FilterDefinition,
-        metadata, request,
-    },
+    api::{auth_scheme::AccessToken, client::filter::FilterDefinition, metadata, request},
     presence::PresenceState,
 };
-use store::Snapshot;
+use store::{Snapshot, Watch};
 use tokio::time::Instant;
 use users::{filters, to_device};
 use views::{
-    sync::{
-        Who,
-        state::Target,
-        v3,
-    },
+    RoomList,
+    sync::{Who, state::Target, v3},
     token::SyncToken,
 };
 
@@ -114,40 +107,48 @@ fn asked(call: &Call<Session>, request: Request) -> Result<v3::Request> {
     Ok(v3::Request { who, since, filter, full_state: request.full_state, target })
 }
 
-/// Answers once there is news, or when the time is over.
+/// Answers once there is news, or when the time is over. While it waits it holds no thread and no snapshot.
 async fn poll(server: &Arc<Server>, mut asked: v3::Request, deadline: Instant) -> Result<v3::Response> {
     let waits = asked.since.is_some() && !asked.full_state && deadline > Instant::now();
-    let mut rooms = Arc::new(rooms::members::user_rooms(&server.snapshot(), asked.who.user)?);
-    let mut watch = waits.then(|| server.store.watch(v3::topics(&asked.who, &rooms)));
+    let mut watched: Option<(Arc<RoomList>, Watch)> = None;
     loop {
-        // Only what is read after the watch began cannot be missed.
         let db = server.snapshot();
-        let now = Arc::new(rooms::members::user_rooms(&db, asked.who.user)?);
-        if waits && now != rooms {
-            rooms = now;
-            watch = Some(server.store.watch(v3::topics(&asked.who, &rooms)));
-            continue;
+        let rooms = server.memory.rooms(&db, asked.who.user)?;
+        let response = answer(server, &db, &asked).await?;
+        if !waits || !response.is_empty() {
+            return Ok(response);
         }
-        let response = answer(server, &db, &asked, &now).await?;
-        let Some(watch) = watch.as_ref().filter(|_| response.is_empty()) else { return Ok(response) };
         // What brought no news is not looked at again.
         asked.since = Some(db.seq().into());
+        let watch = match watched.take().filter(|(of, _)| Arc::ptr_eq(of, &rooms)) {
+            Some((_, watch)) => watch,
+            None => {
+                let topics = v3::topics(&asked.who, &rooms);
+                let watch = server.store.watch(topics.clone());
+                // What changed before the watch began does not wake it.
+                if !server.snapshot().changed_since(db.seq(), topics).is_empty() {
+                    watched = Some((rooms, watch));
+                    continue;
+                }
+                watch
+            }
+        };
+        drop(db);
         tokio::select! {
-            () = watch.changed() => {}
+            () = watch.changed() => watched = Some((rooms, watch)),
             () = tokio::time::sleep_until(deadline) => return Ok(response),
             () = server.stopping() => return Ok(response),
         }
     }
 }
 
-async fn answer(server: &Arc<Server>, db: &Snapshot, asked: &v3::Request, rooms: &Arc<UserRooms>) -> Result<v3::Response> {
+async fn answer(server: &Arc<Server>, db: &Snapshot, asked: &v3::Request) -> Result<v3::Response> {
     let now_ms = server.now_ms();
     let is_short = asked.since.is_some_and(|since| db.seq().0.saturating_sub(since.seq.0) <= INLINE_COMMITS_MAX);
     if is_short && !asked.full_state {
-        return Ok(v3::sync(db, asked, rooms, now_ms)?);
+        return Ok(v3::sync(db, &server.memory, asked, now_ms)?);
     }
-    let (db, asked, rooms) = (db.clone(), asked.clone(), Arc::clone(rooms));
-    server.blocking(move || v3::sync(&db, &asked, &rooms, now_ms)).await
+    let (server, db, asked) = (Arc::clone(server), db.clone(), asked.clone());
+    let of = Arc::clone(&server);
+    of.blocking(move || v3::sync(&db, &server.memory, &asked, now_ms)).await
 }
-
-type UserRooms = Vec<(store::RoomNo, rooms::members::UserRoom)>;

@@ -87,9 +87,7 @@ fn with_news<'a>(
     };
     // In order of the rooms already, but that is the store's to change.
     touched.sort_unstable();
-    rooms.iter().filter(move |(room, standing)| {
-        !is_joined(standing) || all || touched.binary_search(&Topic::Room(*room)).is_ok()
-    })
+    rooms.iter().filter(move |(room, standing)| !is_joined(standing) || all || touched.binary_search(&Topic::Room(*room)).is_ok())
 }
 
 /// What a device knows of a room whose member event is newer than `since`: what came before it, where the user was in

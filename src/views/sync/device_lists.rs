@@ -6,16 +6,23 @@
 use std::collections::BTreeSet;
 
 use rooms::{
-    events,
+    Pos, events,
     members::{self, Membership, UserRoom},
     state::{self, Root},
+    timeline,
 };
 use ruma::OwnedUserId;
 use serde::Serialize;
 use store::{RoomNo, Seq, Snapshot, UserNo};
 use users::{key_changes, numbers};
 
-use crate::{Result, sync::Who};
+use crate::{
+    Memory, Result,
+    sync::{
+        Who,
+        affected::{Extent, Part, affected},
+    },
+};
 
 /// Changes of all users that are looked through before those with whom a room is shared are asked for one by one.
 const CHANGES_MAX: usize = 10_000;
@@ -57,17 +64,31 @@ pub struct Moved {
     pub after: Root,
 }
 
+/// What changed after `since`: what `/keys/changes` tells, and the syncs since then told.
+///
+/// # Errors
+/// As the database says.
+pub fn changes(db: &Snapshot, memory: &Memory, who: &Who, since: Seq) -> Result<DeviceLists> {
+    let (since, now) = (since.min(db.seq()), Pos::last_of(db.seq()));
+    let rooms = memory.rooms(db, who.user)?;
+    let mut moved = Vec::new();
+    for found in affected(db, who, &rooms, Extent { since: Some(since), all_joined: false, archived: false })? {
+        let (joined, after, until) = match found.part {
+            Part::Join { after } => (true, after, now),
+            Part::Leave { seen: Some((after, until)) } => (false, after, until),
+            Part::Leave { seen: None } | Part::Invite | Part::Knock => continue,
+        };
+        let at = |pos| timeline::state_at(db, found.room, pos);
+        moved.push(Moved { room: found.room, joined, before: after.map(at).transpose()?.unwrap_or_default(), after: at(until)? });
+    }
+    device_lists(db, who, &rooms, since, &moved)
+}
+
 /// What changed after `since` for a user with these rooms, of which those in `moved` have news.
 ///
 /// # Errors
 /// As the database says.
-pub fn device_lists(
-    db: &Snapshot,
-    who: &Who,
-    rooms: &[(RoomNo, UserRoom)],
-    since: Seq,
-    moved: &[Moved],
-) -> Result<DeviceLists> {
+pub fn device_lists(db: &Snapshot, who: &Who, rooms: &[(RoomNo, UserRoom)], since: Seq, moved: &[Moved]) -> Result<DeviceLists> {
     let mut news = News { db, user: who.user, own: joined(rooms), changed: BTreeSet::new(), left: BTreeSet::new() };
     news.of_keys(who, since)?;
     for moved in moved {

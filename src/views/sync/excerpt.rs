@@ -126,7 +126,11 @@ impl Scan {
 
     fn is_hidden(&self, placed: &Placed) -> bool {
         !self.hidden.is_empty()
-            && placed.stored.event.state_pair().is_some_and(|(kind, key)| self.hidden.contains(&(kind.to_owned(), key.to_owned())))
+            && placed
+                .stored
+                .event
+                .state_pair()
+                .is_some_and(|(kind, key)| self.hidden.contains(&(kind.to_owned(), key.to_owned())))
     }
 
     fn finish(mut self, db: &Snapshot, room: RoomNo, (after, until): (Option<Pos>, Pos)) -> Result<Excerpt> {

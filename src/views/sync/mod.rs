@@ -5,6 +5,7 @@
 
 pub mod affected;
 pub mod device_lists;
+pub mod ephemeral;
 pub mod excerpt;
 pub mod members;
 pub mod state;

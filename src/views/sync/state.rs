@@ -26,12 +26,16 @@ pub enum Target {
 }
 
 /// Which members a reader is told of.
-#[derive(Clone, Debug)]
-pub enum Members {
+pub enum Members<'a> {
     /// All that changed.
     All,
-    /// These; beside them all that changed, but for a reader who knew nothing.
-    Lazy(BTreeSet<OwnedUserId>),
+    /// Those needed; beside them all that changed, but for a reader who knew nothing.
+    Lazy {
+        /// Who is needed.
+        needed: BTreeSet<OwnedUserId>,
+        /// Whether the reader has a member event.
+        has: &'a dyn Fn(EventNo) -> bool,
+    },
 }
 
 /// The state events that lead from `base`, what the reader knows, to the start or end of an excerpt.
@@ -44,19 +48,19 @@ pub fn update(
     excerpt: &Excerpt,
     base: Root,
     target: Target,
-    members: &Members,
+    members: &Members<'_>,
 ) -> Result<Vec<EventNo>> {
     let to = if target == Target::Start { excerpt.at_start } else { excerpt.at_end };
     let mut events = news(state::difference_but(db, room, base, to, MEMBER)?);
     let whole = base == Root::default();
-    if !(whole && matches!(members, Members::Lazy(_))) {
+    if !(whole && matches!(members, Members::Lazy { .. })) {
         events.extend(news(state::difference_of(db, room, base, to, MEMBER)?));
     }
-    if let Members::Lazy(wanted) = members {
-        let known: BTreeSet<EventNo> = events.iter().copied().collect();
-        for user in wanted {
+    if let Members::Lazy { needed, has } = members {
+        let told: BTreeSet<EventNo> = events.iter().copied().collect();
+        for user in needed {
             let member = state::entry(db, room, to, MEMBER, user.as_str())?;
-            events.extend(member.filter(|member| !known.contains(member)));
+            events.extend(member.filter(|member| !told.contains(member) && !has(*member)));
         }
     }
     if target == Target::Start {

@@ -18,11 +18,11 @@ use users::{
 pub use self::response::Response;
 use self::{response::Events, room::Rooms};
 use crate::{
-    Result, filter,
+    Memory, Result, filter,
     sync::{
         Who,
         affected::{Affected, Extent, Part, affected},
-        device_lists::device_lists,
+        device_lists::{DeviceLists, device_lists},
         state::Target,
     },
     token::SyncToken,
@@ -46,37 +46,36 @@ pub struct Request {
     pub target: Target,
 }
 
-/// What there is to tell a device that asks, now. `rooms` are all that the user has to do with.
+/// What there is to tell a device that asks, now.
 ///
 /// # Errors
 /// As the database says.
-pub fn sync(db: &Snapshot, request: &Request, rooms: &[(RoomNo, UserRoom)], now_ms: u64) -> Result<Response> {
+pub fn sync(db: &Snapshot, memory: &Memory, request: &Request, now_ms: u64) -> Result<Response> {
     let who = &request.who;
     let since = request.since.map(|token| token.clamped(db.seq()));
+    let all = memory.rooms(db, who.user)?;
     let news = News::new(db, who, since)?;
-    let mut response = Response::default();
-
-    response.account_data = news.account_data(None, |kind| filter::wants_global(&request.filter.account_data, kind, None))?;
-    let found = affected_rooms(db, request, since, rooms, &news)?;
-    let mut part = Rooms::new(db, request, &news, now_ms);
-    for found in &found {
-        part.add(found)?;
+    let mut rooms = Rooms::new(db, memory, request, &news, now_ms);
+    for found in affected_rooms(db, request, since, &all, &news)? {
+        rooms.add(&found)?;
     }
-    if let Some(since) = since {
-        let touched = news.of_user || !part.moved.is_empty();
-        if touched {
-            response.device_lists = device_lists(db, who, rooms, since.seq, &part.moved)?;
-        }
-    }
-    response.rooms = part.finish();
-
+    let (rooms, moved) = rooms.finish();
+    let device_lists = match since {
+        Some(since) if news.of_user || !moved.is_empty() => device_lists(db, who, &all, since.seq, &moved)?,
+        _ => DeviceLists::default(),
+    };
     let waiting = news.to_device(db, who, since)?;
-    response.next_batch = SyncToken { seq: db.seq(), to_device: waiting.through }.to_string();
-    response.to_device = Events::from(waiting.events);
     let keys = one_time_keys::counts(db, who.user, who.device)?;
-    response.device_one_time_keys_count = keys.one_time_keys;
-    response.device_unused_fallback_key_types = keys.unused_fallback_key_types;
-    Ok(response)
+    Ok(Response {
+        next_batch: SyncToken { seq: db.seq(), to_device: waiting.through }.to_string(),
+        rooms,
+        presence: Events::default(),
+        account_data: news.account_data(None, |kind| filter::wants_global(&request.filter.account_data, kind, None))?,
+        to_device: waiting.events.into(),
+        device_lists,
+        device_one_time_keys_count: keys.one_time_keys,
+        device_unused_fallback_key_types: keys.unused_fallback_key_types,
+    })
 }
 
 /// What may wake a sync of a user with these rooms.

@@ -1,13 +1,13 @@
 //! What the tests of this layer have in common.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use protocol::{json::Object, keys::SigningKey, version::RoomVersion};
 use rooms::{
     Identity, NewEvent, Sender,
     create::{self, NewRoom, Preset},
-    members, membership,
+    membership,
     membership::{Action, Change},
     send, state,
 };
@@ -16,10 +16,14 @@ use serde_json::{Value, json};
 use store::{RoomNo, Store, TableSpec};
 use users::devices::DeviceNo;
 
-use crate::sync::{Who, state::Target, v3};
+use crate::{
+    Memory,
+    sync::{Who, state::Target, v3},
+};
 
 pub struct World {
     pub store: Store,
+    pub memory: Memory,
     identity: Identity,
 }
 
@@ -28,7 +32,8 @@ impl World {
         let tables: Vec<&'static TableSpec> = users::TABLES.iter().chain(rooms::TABLES).copied().collect();
         let identity =
             Identity { server_name: server_name!("localhost").to_owned(), key: SigningKey::from_seed("1", &[7; 32]).unwrap() };
-        Self { store: Store::in_memory("localhost", &tables).unwrap(), identity }
+        let store = Store::in_memory("localhost", &tables).unwrap();
+        Self { store, memory: Memory::default(), identity }
     }
 
     pub fn user(&self, name: &str) -> Sender {
@@ -113,8 +118,8 @@ pub struct Known {
     pub state: BTreeMap<(String, String), String>,
     /// Ids of the timeline since its last gap.
     pub timeline: Vec<String>,
-    /// Ids of all events ever shown.
-    pub shown: Vec<String>,
+    /// Who sent them.
+    pub senders: BTreeSet<String>,
 }
 
 impl Client {
@@ -144,8 +149,7 @@ impl Client {
             full_state,
             target: self.target,
         };
-        let rooms = members::user_rooms(&db, self.who.user).unwrap();
-        serde_json::to_value(v3::sync(&db, &request, &rooms, 5000).unwrap()).unwrap()
+        serde_json::to_value(v3::sync(&db, &world.memory, &request, 5000).unwrap()).unwrap()
     }
 
     pub fn keep(&mut self, answer: &Value) {
@@ -182,8 +186,8 @@ impl Known {
             self.timeline.clear();
         }
         let ids = timeline.iter().map(|event| event["event_id"].as_str().unwrap().to_owned());
-        self.timeline.extend(ids.clone());
-        self.shown.extend(ids);
+        self.timeline.extend(ids);
+        self.senders.extend(timeline.iter().map(|event| event["sender"].as_str().unwrap().to_owned()));
     }
 }
 

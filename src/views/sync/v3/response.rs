@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ruma::OwnedRoomId;
 use serde::Serialize;
-use serde_json::value::{RawValue, to_raw_value};
+use serde_json::value::RawValue;
 use users::account_data::AccountData;
 
 use crate::{
-    Result,
+    Result, json,
     sync::{device_lists::DeviceLists, members::Summary},
 };
 
@@ -67,7 +67,7 @@ impl Events {
     /// Account data of these types as events.
     pub(super) fn of_account_data(data: &[AccountData], wants: impl Fn(&str) -> bool) -> Result<Self> {
         let wanted = data.iter().filter(|data| wants(&data.event_type));
-        let events = wanted.map(|data| written(&data.event_type, &data.content)).collect::<Result<_>>()?;
+        let events = wanted.map(|data| json::event(&data.event_type, json::raw(&data.content)?)).collect::<Result<_>>()?;
         Ok(Self { events })
     }
 }
@@ -76,19 +76,6 @@ impl From<Vec<Box<RawValue>>> for Events {
     fn from(events: Vec<Box<RawValue>>) -> Self {
         Self { events }
     }
-}
-
-/// An event of a type and a content only.
-fn written(kind: &str, content: &str) -> Result<Box<RawValue>> {
-    #[derive(Serialize)]
-    struct Event<'a> {
-        #[serde(rename = "type")]
-        kind: &'a str,
-        content: &'a RawValue,
-    }
-    let unreadable = |_| store::Error::Corrupt { table: "account_data", key: kind.to_owned() };
-    let content = serde_json::from_str(content).map_err(unreadable)?;
-    Ok(to_raw_value(&Event { kind, content }).map_err(unreadable)?)
 }
 
 /// Rooms by what the user has to do with them.

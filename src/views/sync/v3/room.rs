@@ -12,7 +12,7 @@ use rooms::{
 };
 use ruma::{OwnedUserId, RoomId, api::client::filter::EventFormat};
 use serde_json::value::RawValue;
-use store::{RoomNo, Snapshot};
+use store::{RoomNo, Seq, Snapshot};
 use users::account_data;
 
 use super::{
@@ -20,10 +20,13 @@ use super::{
     response::{Events, History, Invited, Joined, Knocked, Left, Rooms as Section, Timeline},
 };
 use crate::{
-    Result, filter, stripped,
+    Memory, Result,
+    filter::{self, Redundant},
+    stripped,
     sync::{
         affected::{Affected, Part},
         device_lists::Moved,
+        ephemeral,
         excerpt::{Excerpt, excerpt},
         members::{Summary, summary},
         state::{Members, Target, update},
@@ -47,23 +50,24 @@ struct Telling<'a> {
 /// Builds the section of all rooms.
 pub(super) struct Rooms<'a> {
     db: &'a Snapshot,
+    memory: &'a Memory,
     request: &'a Request,
     news: &'a News,
     format: Format<'a>,
     section: Section,
     /// How rooms moved, for the device lists.
-    pub moved: Vec<Moved>,
+    moved: Vec<Moved>,
 }
 
 impl<'a> Rooms<'a> {
-    pub fn new(db: &'a Snapshot, request: &'a Request, news: &'a News, now_ms: u64) -> Self {
+    pub fn new(db: &'a Snapshot, memory: &'a Memory, request: &'a Request, news: &'a News, now_ms: u64) -> Self {
         let device = Some(request.who.device_id.as_str());
         let format = Format { user: request.who.user, device, with_room_id: false, now_ms };
-        Self { db, request, news, format, section: Section::default(), moved: Vec::new() }
+        Self { db, memory, request, news, format, section: Section::default(), moved: Vec::new() }
     }
 
-    pub fn finish(self) -> Section {
-        self.section
+    pub fn finish(self) -> (Section, Vec<Moved>) {
+        (self.section, self.moved)
     }
 
     /// Adds a room with news.
@@ -110,7 +114,8 @@ impl<'a> Rooms<'a> {
         // One who was not in it before may know older events: there is a gap.
         history.timeline.limited |= after.is_none() && self.request.since.is_some();
         let account_data = self.account_data(found.room, id, after)?;
-        let joined = Joined { summary, history, ephemeral: Events::default(), account_data };
+        let ephemeral = self.ephemeral(found.room, id, after)?;
+        let joined = Joined { summary, history, ephemeral, account_data };
         if after.is_none() || self.request.full_state || has_news(&joined) {
             self.section.join.insert(id.to_owned(), joined);
         }
@@ -182,7 +187,16 @@ impl<'a> Rooms<'a> {
         if !filter::wants_events_of(filter, id) {
             return Ok(Events::default());
         }
-        let members = self.members(excerpt, telling);
+        let device = (self.request.who.user, self.request.who.device);
+        let lazy = filter::lazy_members(filter).map(|redundant| (redundant, self.memory.sent(device, room)));
+        let has = |member| match &lazy {
+            Some((Redundant::Omit, sent)) => telling.base != Root::default() && sent.contains(member, self.since()),
+            _ => false,
+        };
+        let members = match lazy {
+            Some(_) => Members::Lazy { needed: self.needed(excerpt, telling), has: &has },
+            None => Members::All,
+        };
         let mut events = update(self.db, room, excerpt, telling.base, self.request.target, &members)?;
         if let Some(own) = telling.own.filter(|_| self.request.target != Target::Start) {
             let member = (excerpt.at_end, "m.room.member", self.request.who.user_id.as_str());
@@ -190,21 +204,35 @@ impl<'a> Rooms<'a> {
             events.retain(|event| Some(*event) != before);
             events.push(own);
         }
+        if let Some((_, sent)) = &lazy {
+            sent.note(self.members_told(room, excerpt, &events)?, self.since(), self.db.seq());
+        }
         self.state_events(room, &events)
     }
 
     /// The members that the device needs: who sent what is shown, whom the room is called after, and where the whole state
     /// is told, its own user.
-    fn members(&self, excerpt: &Excerpt, telling: &Telling<'_>) -> Members {
-        if filter::lazy_members(&self.request.filter.room.state).is_none() {
-            return Members::All;
-        }
+    fn needed(&self, excerpt: &Excerpt, telling: &Telling<'_>) -> BTreeSet<OwnedUserId> {
         let senders = excerpt.events.iter().map(|shown| shown.placed.stored.event.sender.clone());
         let mut needed: BTreeSet<OwnedUserId> = senders.chain(telling.heroes.iter().cloned()).collect();
         if telling.base == Root::default() {
             needed.insert(self.request.who.user_id.clone());
         }
-        Members::Lazy(needed)
+        needed
+    }
+
+    /// The member events among those that a device takes its state from.
+    fn members_told(&self, room: RoomNo, excerpt: &Excerpt, section: &[EventNo]) -> Result<Vec<EventNo>> {
+        let timeline = excerpt.events.iter().map(|shown| shown.placed.no);
+        let timeline = timeline.filter(|_| self.request.target == Target::Start);
+        let mut told = Vec::new();
+        for no in section.iter().copied().chain(timeline) {
+            let stored = events::event(self.db, room, no)?;
+            if stored.event.kind == "m.room.member" && filter::wants(&self.request.filter.room.state, &stored.event) {
+                told.push(no);
+            }
+        }
+        Ok(told)
     }
 
     fn state_events(&self, room: RoomNo, events: &[EventNo]) -> Result<Events> {
@@ -224,6 +252,27 @@ impl<'a> Rooms<'a> {
             return Ok(RawValue::from_string(stored.event.json.to_string()).map_err(|_| rooms::Error::NotFound("the event"))?);
         }
         Ok(format::client_event(self.db, room, stored, membership, &self.format)?)
+    }
+
+    /// Typing notifications and receipts.
+    fn ephemeral(&self, room: RoomNo, id: &RoomId, after: Option<Pos>) -> Result<Events> {
+        let filter = &self.request.filter.room.ephemeral;
+        let mut events = Vec::new();
+        if !filter::wants_events_of(filter, id) {
+            return Ok(events.into());
+        }
+        let since = after.and(self.since());
+        if filter::wants_kind(filter, ephemeral::TYPING) {
+            events.extend(ephemeral::typing(self.db, room, since, &self.news.ignored, self.format.now_ms)?);
+        }
+        if filter::wants_kind(filter, ephemeral::RECEIPT) {
+            events.extend(ephemeral::receipts(self.db, &self.request.who, room, since)?);
+        }
+        Ok(events.into())
+    }
+
+    fn since(&self) -> Option<Seq> {
+        self.request.since.map(|since| since.seq.min(self.db.seq()))
     }
 
     /// The account data that changed, or all for one who was not in the room before.

@@ -1,0 +1,137 @@
+//! What views remember between requests. No answer needs it to be right: it only makes some of them cheap or short.
+
+use std::{collections::HashMap, sync::Arc};
+
+use parking_lot::Mutex;
+use quick_cache::{Weighter, sync::Cache};
+use rooms::{
+    EventNo,
+    members::{self, UserRoom},
+};
+use store::{RoomNo, Seq, Snapshot, Topic, UserNo};
+use users::devices::DeviceNo;
+
+use crate::Result;
+
+/// The rows of all remembered lists of rooms together: about 20 MB.
+const LISTED_MAX: u64 = 1 << 18;
+/// The lists that the map is made for.
+const LISTS_ESTIMATE: usize = 1 << 10;
+/// The rooms of devices whose members are remembered: with [`SENT_MAX`] members each, about 50 MB, but most have few.
+const SENT_ROOMS_MAX: usize = 1 << 14;
+/// The members of a room that a device is known to have. A device that has more is sent some again.
+const SENT_MAX: usize = 100;
+
+/// All rooms that a user has to do with, in order of their numbers.
+pub type RoomList = Vec<(RoomNo, UserRoom)>;
+
+struct Listed {
+    as_of: Seq,
+    rooms: Arc<RoomList>,
+}
+
+#[derive(Clone)]
+struct ByRooms;
+
+impl Weighter<UserNo, Arc<Listed>> for ByRooms {
+    fn weight(&self, _: &UserNo, listed: &Arc<Listed>) -> u64 {
+        1 + listed.rooms.len() as u64
+    }
+}
+
+/// The member events that a device has of a room, with the position of the answer that brought each.
+type Sent = Arc<Mutex<HashMap<EventNo, Seq>>>;
+
+/// A server's memory.
+pub struct Memory {
+    lists: Cache<UserNo, Arc<Listed>, ByRooms>,
+    sent: Cache<(UserNo, DeviceNo, RoomNo), Sent>,
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self { lists: Cache::with_weighter(LISTS_ESTIMATE, LISTED_MAX, ByRooms), sent: Cache::new(SENT_ROOMS_MAX) }
+    }
+}
+
+impl Memory {
+    /// All rooms that a user has to do with. They are read once, until something of the user's changes.
+    ///
+    /// # Errors
+    /// As the database says.
+    pub fn rooms(&self, db: &Snapshot, user: UserNo) -> Result<Arc<RoomList>> {
+        if let Some(listed) = self.lists.get(&user)
+            && listed.as_of <= db.seq()
+            && db.changed_since(listed.as_of, [Topic::User(user)]).is_empty()
+        {
+            return Ok(Arc::clone(&listed.rooms));
+        }
+        let rooms = Arc::new(members::user_rooms(db, user)?);
+        self.lists.insert(user, Arc::new(Listed { as_of: db.seq(), rooms: Arc::clone(&rooms) }));
+        Ok(rooms)
+    }
+
+    /// The members of a room that a device has for certain: those of answers up to the one whose token it presents. What
+    /// was in an answer that got lost is not among them.
+    pub(crate) fn sent(&self, device: (UserNo, DeviceNo), room: RoomNo) -> SentMembers {
+        let key = (device.0, device.1, room);
+        SentMembers(self.sent.get(&key).unwrap_or_else(|| {
+            let sent = Sent::default();
+            self.sent.insert(key, Arc::clone(&sent));
+            sent
+        }))
+    }
+}
+
+/// The member events that were sent to a device.
+pub(crate) struct SentMembers(Sent);
+
+impl SentMembers {
+    /// Whether a device that presents this position has the member event.
+    pub fn contains(&self, member: EventNo, since: Option<Seq>) -> bool {
+        since.is_some_and(|since| self.0.lock().get(&member).is_some_and(|answered| *answered <= since))
+    }
+
+    /// Notes that an answer up to `until` brings these.
+    pub fn note(&self, members: impl IntoIterator<Item = EventNo>, since: Option<Seq>, until: Seq) {
+        let mut sent = self.0.lock();
+        for member in members {
+            if sent.len() >= SENT_MAX {
+                sent.clear();
+            }
+            let answered = sent.entry(member).or_insert(until);
+            // A device that presents less did not get, or has lost, the answer that brought it before.
+            if since.is_none_or(|since| *answered > since) {
+                *answered = until;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_member_is_known_once_its_answer_arrived() {
+        let memory = Memory::default();
+        let sent = || memory.sent((UserNo(1), DeviceNo(1)), RoomNo(1));
+        sent().note([EventNo(5)], Some(Seq(10)), Seq(20));
+        assert!(!sent().contains(EventNo(5), Some(Seq(10))), "the answer may be lost");
+        assert!(sent().contains(EventNo(5), Some(Seq(20))) && !sent().contains(EventNo(6), Some(Seq(20))));
+        sent().note([EventNo(5)], Some(Seq(10)), Seq(30));
+        assert!(!sent().contains(EventNo(5), Some(Seq(20))), "it asked again: it never had the first answer");
+        assert!(sent().contains(EventNo(5), Some(Seq(30))) && !sent().contains(EventNo(5), None));
+        assert!(!memory.sent((UserNo(1), DeviceNo(2)), RoomNo(1)).contains(EventNo(5), Some(Seq(30))));
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded() {
+        let memory = Memory::default();
+        let sent = memory.sent((UserNo(1), DeviceNo(1)), RoomNo(1));
+        for member in 0..10_000 {
+            sent.note([EventNo(member)], None, Seq(1));
+        }
+        assert!(sent.0.lock().len() <= SENT_MAX);
+    }
+}
