@@ -24,6 +24,7 @@ mod tests;
 pub mod threads;
 pub mod timeline;
 pub mod typing;
+pub mod unread;
 pub mod visibility;
 
 pub use error::{Error, Result};

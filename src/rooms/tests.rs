@@ -3,6 +3,7 @@
 
 mod receipts;
 mod typing;
+mod unread;
 
 use std::collections::BTreeMap;
 
