@@ -271,6 +271,19 @@ pub(crate) fn positions(db: &impl Read, room: RoomNo, user: UserNo) -> Result<Po
     Ok(positions)
 }
 
+/// Whether a user's own receipts of a room moved after a commit.
+///
+/// # Errors
+/// As the database says.
+pub fn moved_after(db: &impl Read, room: RoomNo, user: UserNo, since: Seq) -> Result<bool> {
+    for row in db.range(&RECEIPTS, Range::of(&Lead((room, user))))? {
+        if row?.1.seq > since {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// Whether any receipt of a room moved after one commit and up to another.
 ///
 /// # Errors

@@ -9,6 +9,7 @@ pub mod ephemeral;
 pub mod excerpt;
 pub mod members;
 pub mod state;
+pub mod unread;
 pub mod v3;
 
 use ruma::{OwnedDeviceId, OwnedUserId};

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use rooms::{
+    NewEvent,
     create::Preset,
     membership::Action,
     receipts::{self, Kind, Mark, Thread},
@@ -9,7 +10,7 @@ use rooms::{
 };
 use serde_json::{Value, json};
 
-use super::world::{Client, World, events};
+use super::world::{Client, World, events, object};
 use crate::sync::state::Target;
 
 fn bodies(section: &Value) -> Vec<String> {
@@ -70,4 +71,37 @@ fn typing_and_receipts_are_told_as_they_change() {
     assert!(events(&silent.sync(&world)["rooms"]["join"][&id]["ephemeral"]).is_empty());
     let fresh = Client::plain(&alice).sync(&world);
     assert_eq!(events(&fresh["rooms"]["join"][&id]["ephemeral"])[0]["type"], "m.receipt");
+}
+
+#[test]
+fn what_is_unread_is_counted_until_it_is_read() {
+    let world = World::new();
+    let (alice, bob) = (world.user("alice"), world.user("bob"));
+    let room = world.room(&alice, Preset::PublicChat);
+    world.change(&bob, room, &bob, Action::Join).unwrap();
+    let id = world.id(room);
+    let by_thread = json!({ "room": { "timeline": { "unread_thread_notifications": true }, "ephemeral": { "types": [] } } });
+    let (mut client, mut threaded) = (Client::plain(&bob), Client::new(&bob, by_thread, Target::Start));
+    let mut told = || [&mut client, &mut threaded].map(|client| client.sync(&world)["rooms"]["join"][&id].clone());
+    let count = |notifications: u32| json!({ "notification_count": notifications, "highlight_count": 0 });
+    assert_eq!(told().map(|room| room["unread_notifications"].clone()), [count(0), count(0)]);
+
+    let root = world.say(&alice, room, "root").unwrap();
+    let relates_to = json!({ "rel_type": "m.thread", "event_id": root });
+    let content = object(json!({ "msgtype": "m.text", "body": "reply", "m.relates_to": relates_to }));
+    let reply = world.send(&alice, room, NewEvent { kind: "m.room.message".into(), content, ..NewEvent::default() }).unwrap();
+    let [plain, by_thread] = told();
+    assert_eq!((&plain["unread_notifications"], &plain["unread_thread_notifications"]), (&count(2), &Value::Null));
+    assert_eq!(by_thread["unread_notifications"], count(1));
+    assert_eq!(by_thread["unread_thread_notifications"], json!({ root: count(1) }));
+
+    let mark = Mark::Read { kind: Kind::Private, thread: Thread::Unthreaded, event: reply.as_str().try_into().unwrap() };
+    receipts::mark(&world.store, &bob, room, &[mark], 7).unwrap().wait().unwrap();
+    let read = told();
+    assert_eq!(
+        read.each_ref().map(|room| &room["unread_notifications"]),
+        [&count(0), &count(0)],
+        "told, even with receipts filtered"
+    );
+    assert!(told().iter().all(Value::is_null));
 }

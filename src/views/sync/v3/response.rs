@@ -9,7 +9,7 @@ use users::account_data::AccountData;
 
 use crate::{
     Result, json,
-    sync::{device_lists::DeviceLists, members::Summary},
+    sync::{device_lists::DeviceLists, members::Summary, unread::Unread},
 };
 
 /// An answer of `/sync`.
@@ -112,6 +112,9 @@ pub struct Joined {
     /// State and timeline.
     #[serde(flatten)]
     pub history: History,
+    /// What is left to read.
+    #[serde(flatten)]
+    pub unread: Unread,
     /// Typing notifications and receipts.
     pub ephemeral: Events,
     /// The user's own data about the room.

@@ -30,6 +30,7 @@ use crate::{
         excerpt::{Excerpt, excerpt},
         members::{Summary, summary},
         state::{Members, Target, update},
+        unread::{Counter, Unread},
     },
     token::Point,
 };
@@ -54,6 +55,7 @@ pub(super) struct Rooms<'a> {
     request: &'a Request,
     news: &'a News,
     format: Format<'a>,
+    counter: Counter<'a>,
     section: Section,
     /// How rooms moved, for the device lists.
     moved: Vec<Moved>,
@@ -63,7 +65,8 @@ impl<'a> Rooms<'a> {
     pub fn new(db: &'a Snapshot, memory: &'a Memory, request: &'a Request, news: &'a News, now_ms: u64) -> Self {
         let device = Some(request.who.device_id.as_str());
         let format = Format { user: request.who.user, device, with_room_id: false, now_ms };
-        Self { db, memory, request, news, format, section: Section::default(), moved: Vec::new() }
+        let counter = Counter::new(db, &request.who, &news.ignored);
+        Self { db, memory, request, news, format, counter, section: Section::default(), moved: Vec::new() }
     }
 
     pub fn finish(self) -> (Section, Vec<Moved>) {
@@ -115,8 +118,11 @@ impl<'a> Rooms<'a> {
         history.timeline.limited |= after.is_none() && self.request.since.is_some();
         let account_data = self.account_data(found.room, id, after)?;
         let ephemeral = self.ephemeral(found.room, id, after)?;
-        let joined = Joined { summary, history, ephemeral, account_data };
-        if after.is_none() || self.request.full_state || has_news(&joined) {
+        let mut joined = Joined { summary, history, unread: Unread::default(), ephemeral, account_data };
+        let whole = after.is_none() || self.request.full_state || has_news(&joined);
+        if whole || self.counter.may_differ(found.room, self.since().unwrap_or_default())? {
+            let by_thread = self.request.filter.room.timeline.unread_thread_notifications;
+            joined.unread = self.counter.count(found.room, by_thread)?;
             self.section.join.insert(id.to_owned(), joined);
         }
         Ok(())
@@ -291,7 +297,7 @@ impl<'a> Rooms<'a> {
 
 /// Whether there is anything in a room for a device that knows it.
 fn has_news(joined: &Joined) -> bool {
-    let Joined { summary, history, ephemeral, account_data } = joined;
+    let Joined { summary, history, unread: _, ephemeral, account_data } = joined;
     let History { state, state_after, unstable_state_after, timeline } = history;
     let states = [state, state_after, unstable_state_after];
     summary.as_ref().is_some_and(|summary| *summary != Summary::default())
