@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use protocol::{base64, json::Object, keys::ED25519};
 use ruma::{DeviceId, OwnedDeviceId, OwnedServerName, OwnedUserId, ServerName, UserId};
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use store::{Json, Lead, Lock, Owner, Pending, Range, Read, Store, Table, Topic, Tx, UserNo};
 
@@ -226,7 +226,7 @@ pub fn split_remote<T>(
 }
 
 /// What `/keys/query` answers, by user.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct QueriedKeys {
     /// Device keys by device id. Users without any have an empty map: clients ask again for users that are missing.
     pub device_keys: BTreeMap<OwnedUserId, BTreeMap<String, Object>>,

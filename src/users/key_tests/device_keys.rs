@@ -114,7 +114,7 @@ fn a_deleted_device_takes_its_keys_with_it_and_others_hear() {
     phone.upload_device_keys(&store);
     phone.upload_one_time_keys(&store, &["a", "b"]).unwrap();
     let since = store.snapshot().seq();
-    devices::delete(&store, phone.user, &[phone.id.clone()], &[ROOM]).unwrap().wait().unwrap();
+    devices::delete(&store, phone.user, std::slice::from_ref(&phone.id), &[ROOM]).unwrap().wait().unwrap();
     assert!(phone.query(&store, alice()).device_keys[alice()].is_empty());
     assert_eq!(key_changes::changed_since(&store.snapshot(), since, 10).unwrap().unwrap(), [phone.user]);
     assert!(woken(&store, since, ROOM) && woken(&store, since, Topic::User(phone.user)));

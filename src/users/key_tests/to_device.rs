@@ -134,7 +134,7 @@ fn what_waits_for_a_device_goes_with_it() {
     let store = store();
     let (phone, laptop) = (Device::log_in(&store, alice(), "PHONE"), Device::log_in(&store, bob(), "LAPTOP"));
     send(&store, &phone, "t", to(bob(), "LAPTOP", json!({ "n": 1 }))).unwrap();
-    devices::delete(&store, laptop.user, &[laptop.id.clone()], &[]).unwrap().wait().unwrap();
+    devices::delete(&store, laptop.user, std::slice::from_ref(&laptop.id), &[]).unwrap().wait().unwrap();
     assert_eq!(waiting(&store), 0);
     let again = Device::log_in(&store, bob(), "LAPTOP");
     assert_eq!(Client { device: &again, token: Seq(0) }.sync(&store, 9), [0; 0]);
