@@ -17,21 +17,19 @@ pub struct Peer {
 pub struct Client {
     /// The address, where anything tells it.
     pub address: Option<IpAddr>,
-    /// The `User-Agent`, cut to [`USER_AGENT_MAX`] bytes.
+    /// The `User-Agent`, cut to 256 characters.
     pub user_agent: Option<String>,
 }
 
-/// What is kept of a `User-Agent`, in bytes.
+/// What is kept of a `User-Agent`, in characters.
 const USER_AGENT_MAX: usize = 256;
 
 impl Client {
     /// From the connection and the request's headers.
     pub(crate) fn of(peer: Peer, headers: &HeaderMap, trusted: &[Network]) -> Self {
-        let user_agent = headers.get(header::USER_AGENT).map(|agent| {
-            let mut agent = String::from_utf8_lossy(agent.as_bytes()).into_owned();
-            agent.truncate(agent.floor_char_boundary(USER_AGENT_MAX));
-            agent
-        });
+        let user_agent = headers
+            .get(header::USER_AGENT)
+            .map(|agent| String::from_utf8_lossy(agent.as_bytes()).chars().take(USER_AGENT_MAX).collect());
         Self { address: address(peer, headers, trusted), user_agent }
     }
 

@@ -4,8 +4,8 @@
 use std::future::Future;
 
 use http::{HeaderMap, header, request::Parts};
-use users::{accounts::Kind, sessions};
 pub use users::sessions::Session;
+use users::{accounts::Kind, sessions};
 
 use crate::{
     error::{Error, Result},
@@ -98,8 +98,8 @@ macro_rules! with_session {
 
 with_session! {
     User "user" unlocked no_guest;
-    UserOrGuest "user-or-guest" unlocked Ok;
-    EvenLocked "even-locked" even_locked Ok;
+    UserOrGuest "user-or-guest" unlocked anybody;
+    EvenLocked "even-locked" even_locked anybody;
     Admin "admin" unlocked administrator;
 }
 
@@ -116,6 +116,10 @@ async fn confirmed(server: &Server, session: Session) -> Result<Session> {
     if session.is_offered() {
         sessions::confirm(&server.store, &session)?.durable().await?;
     }
+    Ok(session)
+}
+
+fn anybody(session: Session) -> Result<Session> {
     Ok(session)
 }
 

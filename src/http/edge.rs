@@ -40,9 +40,7 @@ pub(crate) async fn edge(State(server): State<Arc<Server>>, mut request: Request
     let span = tracing::info_span!("request", id = &*id.0, %method, user = tracing::field::Empty);
     request.extensions_mut().insert(id.clone());
     let (in_flight, began) = (server.metrics.request(), server.elapsed());
-    let answering = async {
-        if method == Method::OPTIONS { preflight() } else { guarded(request, next, &id).await }
-    };
+    let answering = async { if method == Method::OPTIONS { preflight() } else { guarded(request, next, &id).await } };
     let mut response = answering.instrument(span.clone()).await;
     drop(in_flight);
     if let Ok(value) = HeaderValue::from_str(&id.0) {

@@ -4,14 +4,12 @@
 
 use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
-use axum::{
-    body::Body,
-    response::Response,
-};
+use axum::{body::Body, response::Response};
 use bytes::BufMut;
 use http::{HeaderValue, Method, request::Parts};
 use ruma::api::{
-    IncomingRequest, Metadata, OutgoingBody, OutgoingResponse, OutgoingResponseExt, error::IntoHttpError, path_builder::PathBuilder,
+    IncomingRequest, Metadata, OutgoingBody, OutgoingResponse, OutgoingResponseExt, error::IntoHttpError,
+    path_builder::PathBuilder,
 };
 use serde::Serialize;
 

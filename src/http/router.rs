@@ -46,7 +46,8 @@ pub fn endpoints() -> String {
     for (kind, on) in [(Kind::Client, ""), (Kind::Metrics, " metrics-listener")] {
         for route in routes(kind) {
             let Limit { class, cost } = route.limit;
-            let what = format!("{} {} {class:?}:{cost} {}{on}", route.place.method, route.auth, route.body_max);
+            let body = if route.body_max == usize::MAX { "any".to_owned() } else { route.body_max.to_string() };
+            let what = format!("{} {} {class:?}:{cost} {body}{on}", route.place.method, route.auth);
             lines.extend(route.place.paths.iter().map(|(path, _)| format!("{path} {what}\n")));
         }
     }
@@ -55,7 +56,6 @@ pub fn endpoints() -> String {
 }
 
 /// The service of this kind of listener.
-#[must_use]
 pub fn router(server: &Arc<Server>, kind: Kind) -> Router {
     service(server, routes(kind))
 }
@@ -65,7 +65,9 @@ pub(crate) fn service(server: &Arc<Server>, routes: Vec<Route>) -> Router {
     let unknown = || async { Error::unrecognized().into_response("") };
     table(server, routes)
         .fallback(unknown)
-        .layer(CompressionLayer::new().quality(CompressionLevel::Fastest).compress_when(SizeAbove::new(COMPRESS_FROM).and(is_text)))
+        .layer(
+            CompressionLayer::new().quality(CompressionLevel::Fastest).compress_when(SizeAbove::new(COMPRESS_FROM).and(is_text)),
+        )
         .layer(middleware::from_fn_with_state(Arc::clone(server), edge::edge))
 }
 

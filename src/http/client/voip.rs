@@ -17,9 +17,9 @@ pub(crate) fn routes() -> Vec<Route> {
     vec![endpoint(User, Class::Read, turn_server)]
 }
 
-/// `{}` where there is no TURN server, which clients take to mean just that.
+/// 404 where there is no TURN server: an answer must hold credentials.
 async fn turn_server(call: Call<Session>, _: Request) -> Result<Json<Value>> {
-    let Some(turn) = &call.server.config.turn else { return Ok(Json(json!({}))) };
+    let turn = call.server.config.turn.as_ref().ok_or_else(|| Error::not_found("This server has no TURN server"))?;
     credentials(turn, call.session.user_id.as_str(), call.now_ms() / 1000).map(Json)
 }
 

@@ -6,9 +6,7 @@ use serde_json::{Map, Value, json};
 use axum::response::Response;
 use http::StatusCode;
 
-use crate::{
-    Arrival, Call, Class, Error, Place, Result, Route, auth::Public, error::json_response, streaming,
-};
+use crate::{Arrival, Call, Class, Error, Place, Result, Route, auth::Public, error::json_response, streaming};
 
 pub(crate) fn routes() -> Vec<Route> {
     vec![

@@ -68,7 +68,8 @@ fn tcp() -> Listener {
 /// The status and version of the answer to `GET path` over this connection.
 async fn get(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static, http2: bool, path: &str) -> (u16, Version, Bytes) {
     let io = TokioIo::new(stream);
-    let request = Request::get(format!("http://localhost{path}")).header("host", "localhost").body(Empty::<Bytes>::new()).unwrap();
+    let request =
+        Request::get(format!("http://localhost{path}")).header("host", "localhost").body(Empty::<Bytes>::new()).unwrap();
     let response = if http2 {
         let (mut send, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
         tokio::spawn(connection);
@@ -234,9 +235,8 @@ async fn a_stop_finishes_requests_in_flight_and_wakes_long_polls() {
     let listening = listen::bind_serving(&hearth.server, |_| hearth.router()).await.unwrap();
     let Address::Tcp(address) = listening.addresses()[0].clone() else { panic!("no TCP address") };
     let task = tokio::spawn(listening.run());
-    let asked = ["/slow", "/poll"].map(|path| {
-        tokio::spawn(async move { get(TcpStream::connect(address).await.unwrap(), false, path).await })
-    });
+    let asked = ["/slow", "/poll"]
+        .map(|path| tokio::spawn(async move { get(TcpStream::connect(address).await.unwrap(), false, path).await }));
     let idle = TcpStream::connect(address).await.unwrap();
     tokio::time::sleep(Duration::from_millis(50)).await;
     hearth.server.stop();
