@@ -63,6 +63,7 @@ fn build(config: Config) -> Result<Hearth> {
         identity: Identity { server_name: name.clone(), key },
         config: config.http,
         users: users::Config { registration: config.registration, sessions: config.sessions },
+        media: Arc::clone(&media),
         store: Arc::clone(&store),
         clock: Arc::new(SystemClock::default()),
         rng,

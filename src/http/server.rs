@@ -57,6 +57,8 @@ pub struct Setup {
     pub config: Config,
     /// The configuration of accounts.
     pub users: users::Config,
+    /// Uploaded files, and what is allowed of them.
+    pub media: Arc<media::Media>,
     /// The store, open with the tables of all layers.
     pub store: Arc<Store>,
     /// The clock.
@@ -75,8 +77,12 @@ pub struct Server {
     pub config: Config,
     /// The configuration of accounts.
     pub users: users::Config,
+    /// Uploaded files.
+    pub media: Arc<media::Media>,
     /// All that is stored.
     pub store: Arc<Store>,
+    /// What views remember between requests.
+    pub memory: views::Memory,
     /// Counters, and the registry to which other layers add theirs.
     pub metrics: Metrics,
     pub(crate) limits: Limits,
@@ -94,10 +100,11 @@ impl Server {
     /// A server that serves nothing yet: give it to [`crate::listen`], or to [`crate::router`] in tests.
     #[must_use]
     pub fn new(setup: Setup) -> Arc<Self> {
-        let Setup { identity, config, users, store, clock, rng } = setup;
+        let Setup { identity, config, users, media, store, clock, rng } = setup;
         Arc::new(Self {
             name: identity.server_name.clone(),
             identity,
+            memory: views::Memory::default(),
             metrics: Metrics::new(Arc::clone(&store)),
             limits: Limits::new(config.limits.clone()),
             blocking: Arc::new(Semaphore::new(config.blocking_max.max(1))),
@@ -105,6 +112,7 @@ impl Server {
             nonces: Nonces::default(),
             config,
             users,
+            media,
             store,
             clock,
             rng: Mutex::new(rng),
@@ -179,11 +187,7 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::panic)]
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    use crate::{
-        config::Config,
-        error::{Error, Result},
-        testing::Hearth,
-    };
+    use crate::{config::Config, error::Result, testing::Hearth};
 
     #[tokio::test]
     async fn blocking_work_is_bounded_and_its_panic_is_an_error() {
@@ -200,7 +204,7 @@ mod tests {
         };
         futures_util::future::join_all((0..8).map(work)).await;
         assert_eq!(most.load(Ordering::SeqCst), 2);
-        assert!(hearth.server.blocking(|| -> Result<(), Error> { panic!("a bug") }).await.is_err());
+        assert!(hearth.server.blocking(|| -> Result<()> { panic!("a bug") }).await.is_err());
     }
 
     #[tokio::test]

@@ -26,8 +26,8 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, Request, StatusCode, header};
 use http_body_util::BodyExt;
 use rand::{SeedableRng, rngs::StdRng};
-use serde_json::Value;
 use ruma::UserId;
+use serde_json::Value;
 use store::{Store, TableSpec, UserNo};
 use tower::ServiceExt;
 use users::{
@@ -41,7 +41,7 @@ use crate::{Clock, Config, Peer, Route, Server, Setup, config, limits, router, r
 /// The tables of all layers.
 #[must_use]
 pub fn tables() -> Vec<&'static TableSpec> {
-    let layers = [users::TABLES];
+    let layers = [media::TABLES, rooms::TABLES, users::TABLES];
     layers.concat()
 }
 
@@ -83,6 +83,8 @@ pub struct Hearth {
     pub clock: Arc<TestClock>,
     client: Router,
     metrics: Router,
+    /// The folder of its media, removed with the last clone.
+    _folder: Arc<tempfile::TempDir>,
 }
 
 impl Hearth {
@@ -115,6 +117,8 @@ impl Hearth {
     fn build(name: &str, config: Config, users: users::Config) -> Self {
         let store = Arc::new(Store::in_memory(name, &tables()).expect("a store in memory opens"));
         let clock = Arc::new(TestClock(AtomicU64::new(1_767_225_600_000)));
+        let folder = Arc::new(tempfile::tempdir().expect("a folder"));
+        let media = media::Media::open(folder.path(), media::Config::default()).expect("an empty folder");
         let server = Server::new(Setup {
             identity: rooms::Identity {
                 server_name: name.try_into().expect("a server name"),
@@ -122,11 +126,13 @@ impl Hearth {
             },
             config,
             users,
+            media: Arc::new(media),
             store,
             clock: clock.clone(),
             rng: StdRng::seed_from_u64(name.bytes().map(u64::from).sum()),
         });
-        Self { client: router(&server, config::Kind::Client), metrics: router(&server, config::Kind::Metrics), server, clock }
+        let (client, metrics) = (router(&server, config::Kind::Client), router(&server, config::Kind::Metrics));
+        Self { server, clock, client, metrics, _folder: folder }
     }
 
     /// The same server with only these endpoints.
@@ -137,32 +143,27 @@ impl Hearth {
     }
 
     /// The service that answers clients.
-    #[must_use]
     pub fn router(&self) -> Router {
         self.client.clone()
     }
 
     /// A request without a token.
-    #[must_use]
     pub fn ask(&self, method: Method, path: &str) -> Ask {
         let request = Request::builder().method(method).uri(path).body(Body::empty()).expect("a valid request");
         Ask { request, router: self.client.clone() }
     }
 
     /// A `GET` without a token.
-    #[must_use]
     pub fn get(&self, path: &str) -> Ask {
         self.ask(Method::GET, path)
     }
 
     /// A `POST` without a token.
-    #[must_use]
     pub fn post(&self, path: &str, body: Value) -> Ask {
         self.ask(Method::POST, path).json(&body)
     }
 
     /// What the metrics listener answers.
-    #[must_use]
     pub fn metrics(&self, path: &str) -> Ask {
         Ask { router: self.metrics.clone(), ..self.get(path) }
     }
@@ -214,31 +215,26 @@ pub struct Person {
 
 impl Person {
     /// A request with their token.
-    #[must_use]
     pub fn ask(&self, method: Method, path: &str) -> Ask {
         self.hearth.ask(method, path).token(&self.token)
     }
 
     /// A `GET` with their token.
-    #[must_use]
     pub fn get(&self, path: &str) -> Ask {
         self.ask(Method::GET, path)
     }
 
     /// A `PUT` with their token.
-    #[must_use]
     pub fn put(&self, path: &str, body: Value) -> Ask {
         self.ask(Method::PUT, path).json(&body)
     }
 
     /// A `POST` with their token.
-    #[must_use]
     pub fn post(&self, path: &str, body: Value) -> Ask {
         self.ask(Method::POST, path).json(&body)
     }
 
     /// A `DELETE` with their token.
-    #[must_use]
     pub fn delete(&self, path: &str) -> Ask {
         self.ask(Method::DELETE, path)
     }
