@@ -56,6 +56,10 @@ pub struct Unread {
 }
 
 impl Unread {
+    fn add(&mut self, thread: Option<OwnedEventId>, counts: Counts) {
+        thread.map_or(&mut self.main, |root| self.threads.entry(root).or_default()).add(counts);
+    }
+
     /// Those of all threads together, as clients without threads see them.
     #[must_use]
     pub fn total(&self) -> Counts {
@@ -112,10 +116,44 @@ pub fn unread(db: &impl Read, room: RoomNo, reader: &Reader<'_>, until: Pos) -> 
         }
         let counts = facts.judge(reader, stored, levels);
         if counts.notifications > 0 {
-            thread.map_or(&mut unread.main, |root| unread.threads.entry(root).or_default()).add(counts);
+            unread.add(thread, counts);
         }
     }
     Ok(unread)
+}
+
+/// The unread notifications up to a place, from those up to an earlier one: since then the user's receipts, push rules and
+/// membership must not have changed. `None` where a full count is needed, because of an event of their own or a redaction.
+///
+/// # Errors
+/// As the database says.
+pub fn unread_since(
+    db: &impl Read,
+    room: RoomNo,
+    reader: &Reader<'_>,
+    before: &Unread,
+    from: Pos,
+    until: Pos,
+) -> Result<Option<Unread>> {
+    let mut unread = before.clone();
+    let mut facts = None;
+    for (scanned, placed) in timeline::read(db, room, Direction::Forward, from, Some(until))?.enumerate() {
+        let stored = placed?.stored;
+        if scanned == SCANNED_MAX || stored.header.sender == reader.user.no || stored.event.kind == "m.room.redaction" {
+            return Ok(None);
+        }
+        if reader.ignored.contains(&stored.event.sender) {
+            continue;
+        }
+        if facts.is_none() {
+            facts = Some(Facts::new(db, room, reader)?);
+        }
+        let counts = facts.as_ref().map(|facts| facts.judge(reader, &stored, facts.levels())).unwrap_or_default();
+        if counts.notifications > 0 {
+            unread.add(threads::root(db, room, &stored.event)?, counts);
+        }
+    }
+    Ok(Some(unread))
 }
 
 /// What push rules ask of the room.

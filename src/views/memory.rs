@@ -7,6 +7,7 @@ use quick_cache::{Weighter, sync::Cache};
 use rooms::{
     EventNo,
     members::{self, UserRoom},
+    unread::Unread,
 };
 use store::{RoomNo, Seq, Snapshot, Topic, UserNo};
 use users::devices::DeviceNo;
@@ -21,6 +22,9 @@ const LISTS_ESTIMATE: usize = 1 << 10;
 const SENT_ROOMS_MAX: usize = 1 << 14;
 /// The members of a room that a device is known to have. A device that has more is sent some again.
 const SENT_MAX: usize = 100;
+
+/// The counts of unread notifications that are remembered, each of a user in a room: about 10 MB.
+const COUNTED_MAX: usize = 1 << 16;
 
 /// All rooms that a user has to do with, in order of their numbers.
 pub type RoomList = Vec<(RoomNo, UserRoom)>;
@@ -42,15 +46,22 @@ impl Weighter<UserNo, Arc<Listed>> for ByRooms {
 /// The member events that a device has of a room, with the position of the answer that brought each.
 type Sent = Arc<Mutex<HashMap<EventNo, Seq>>>;
 
+/// What was unread at a commit.
+pub(crate) struct Counted {
+    pub as_of: Seq,
+    pub unread: Unread,
+}
+
 /// A server's memory.
 pub struct Memory {
+    counted: Cache<(UserNo, RoomNo), Arc<Counted>>,
     lists: Cache<UserNo, Arc<Listed>, ByRooms>,
     sent: Cache<(UserNo, DeviceNo, RoomNo), Sent>,
 }
 
 impl Default for Memory {
     fn default() -> Self {
-        Self { lists: Cache::with_weighter(LISTS_ESTIMATE, LISTED_MAX, ByRooms), sent: Cache::new(SENT_ROOMS_MAX) }
+        Self { lists: Cache::with_weighter(LISTS_ESTIMATE, LISTED_MAX, ByRooms), sent: Cache::new(SENT_ROOMS_MAX), counted: Cache::new(COUNTED_MAX) }
     }
 }
 
@@ -69,6 +80,18 @@ impl Memory {
         let rooms = Arc::new(members::user_rooms(db, user)?);
         self.lists.insert(user, Arc::new(Listed { as_of: db.seq(), rooms: Arc::clone(&rooms) }));
         Ok(rooms)
+    }
+
+    /// What was unread for a user in a room, up to a commit that this snapshot holds, where nothing of the user's own changed
+    /// since.
+    pub(crate) fn counted(&self, db: &Snapshot, user: UserNo, room: RoomNo) -> Option<Arc<Counted>> {
+        let counted = self.counted.get(&(user, room)).filter(|counted| counted.as_of <= db.seq())?;
+        db.changed_since(counted.as_of, [Topic::User(user)]).is_empty().then_some(counted)
+    }
+
+    /// Remembers what is unread.
+    pub(crate) fn note_counted(&self, user: UserNo, room: RoomNo, as_of: Seq, unread: Unread) {
+        self.counted.insert((user, room), Arc::new(Counted { as_of, unread }));
     }
 
     /// The members of a room that a device has for certain: those of answers up to the one whose token it presents. What

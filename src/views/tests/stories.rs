@@ -1,12 +1,15 @@
 //! What happens to a user, as their client is told it.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+use std::collections::BTreeSet;
+
 use rooms::{
-    NewEvent,
+    NewEvent, Pos,
     create::Preset,
     membership::Action,
     receipts::{self, Kind, Mark, Thread},
     typing,
+    unread::{self, Reader},
 };
 use serde_json::{Value, json};
 
@@ -104,4 +107,39 @@ fn what_is_unread_is_counted_until_it_is_read() {
         "told, even with receipts filtered"
     );
     assert!(told().iter().all(Value::is_null));
+}
+
+#[test]
+fn counts_that_go_on_are_as_those_from_the_start() {
+    let world = World::new();
+    let (alice, bob) = (world.user("alice"), world.user("bob"));
+    let room = world.room(&alice, Preset::PublicChat);
+    world.change(&bob, room, &bob, Action::Join).unwrap();
+    let id = world.id(room);
+    let mut client = Client::plain(&bob);
+    let mut counted = || {
+        let told = &client.sync(&world)["rooms"]["join"][&id]["unread_notifications"]["notification_count"];
+        let db = world.store.snapshot();
+        let rules = users::push_rules::rules(&db, bob.no).unwrap();
+        let reader = Reader { user: &bob, rules: &rules, ignored: &BTreeSet::new() };
+        let all = unread::unread(&db, room, &reader, Pos::last_of(db.seq())).unwrap().total();
+        assert_eq!(told.as_u64(), Some(all.notifications.into()));
+        all.notifications
+    };
+    assert_eq!(counted(), 0);
+    let first = world.say(&alice, room, "1").unwrap();
+    assert_eq!(counted(), 1);
+    world.say(&alice, room, "2").unwrap();
+    assert_eq!(counted(), 2);
+    let redacts = Some(first.as_str().try_into().unwrap());
+    world.send(&alice, room, NewEvent { kind: "m.room.redaction".into(), redacts, ..NewEvent::default() }).unwrap();
+    assert_eq!(counted(), 1, "what is redacted is no longer counted");
+    world.say(&bob, room, "3").unwrap();
+    assert_eq!(counted(), 0, "who speaks has read");
+    world.say(&alice, room, "4").unwrap();
+    assert_eq!(counted(), 1);
+    let master = ("override".into(), ".m.rule.master");
+    users::push_rules::set_enabled(&world.store, bob.no, master.0, master.1, true).unwrap().wait().unwrap();
+    world.say(&alice, room, "5").unwrap();
+    assert_eq!(counted(), 0, "rules hold for what is unread");
 }
