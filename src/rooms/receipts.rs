@@ -99,7 +99,7 @@ impl Thread {
         match id {
             None => Ok(Self::Unthreaded),
             Some(MAIN) => Ok(Self::Main),
-            Some(root) => EventId::parse(root).map(|root| Self::Root(root.to_owned())).map_err(|_| BAD_THREAD),
+            Some(root) => EventId::parse(root).map(Self::Root).map_err(|_| BAD_THREAD),
         }
     }
 
@@ -263,7 +263,7 @@ pub(crate) fn positions(db: &impl Read, room: RoomNo, user: UserNo) -> Result<Po
                 continue;
             }
             MAIN => None,
-            root => Some(EventId::parse(root).map_err(|_| BAD_THREAD)?.into()),
+            root => Some(EventId::parse(root).map_err(|_| BAD_THREAD)?),
         };
         let read = positions.by_thread.entry(thread).or_insert(receipt.pos);
         *read = receipt.pos.max(*read);

@@ -61,7 +61,11 @@ pub struct Memory {
 
 impl Default for Memory {
     fn default() -> Self {
-        Self { lists: Cache::with_weighter(LISTS_ESTIMATE, LISTED_MAX, ByRooms), sent: Cache::new(SENT_ROOMS_MAX), counted: Cache::new(COUNTED_MAX) }
+        Self {
+            lists: Cache::with_weighter(LISTS_ESTIMATE, LISTED_MAX, ByRooms),
+            sent: Cache::new(SENT_ROOMS_MAX),
+            counted: Cache::new(COUNTED_MAX),
+        }
     }
 }
 

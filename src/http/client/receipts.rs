@@ -38,11 +38,11 @@ async fn receipt(call: Call<Session>, request: With<create_receipt::Request, Bod
         Some(Value::String(id)) => Some(id.as_str()),
         Some(_) => return Err(Error::invalid_param("thread_id is a string")),
     };
-    let read = |kind| Ok::<_, Error>(Mark::Read { kind, thread: Thread::parse(thread)?, event: event.clone().into() });
+    let read = |kind| Ok::<_, Error>(Mark::Read { kind, thread: Thread::parse(thread)?, event: event.clone() });
     let mark = match ReceiptType::from(request.arg(1)) {
         ReceiptType::Read => read(Kind::Public)?,
         ReceiptType::ReadPrivate => read(Kind::Private)?,
-        ReceiptType::FullyRead if thread.is_none() => Mark::FullyRead(event.clone().into()),
+        ReceiptType::FullyRead if thread.is_none() => Mark::FullyRead(event.clone()),
         ReceiptType::FullyRead => return Err(Error::invalid_param("m.fully_read has no thread_id")),
         _ => return Err(Error::invalid_param("There are no receipts of this type")),
     };
