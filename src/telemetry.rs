@@ -19,7 +19,7 @@ use tracing_subscriber::{
 pub struct Config {
     /// The form of a line.
     pub format: Form,
-    /// What is logged, by level and part of Hearth: `info`, or `info,http_layer=debug`.
+    /// What is logged, by level and part of Hearth: `info`, or `info,hearth_http=debug`.
     pub filter: String,
 }
 
@@ -138,7 +138,7 @@ mod tests {
 
     #[test]
     fn a_filter_that_is_none_is_refused() {
-        assert!(check(&Config { filter: "info,http_layer=debug".into(), ..Config::default() }).is_ok());
+        assert!(check(&Config { filter: "info,hearth_http=debug".into(), ..Config::default() }).is_ok());
         assert!(check(&Config { filter: "room=loudly".into(), ..Config::default() }).is_err());
     }
 }
