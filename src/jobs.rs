@@ -4,6 +4,7 @@
 //! found in the store by its next run. How it fares is on the [`Board`].
 
 mod departures;
+mod profiles;
 
 use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
@@ -13,6 +14,10 @@ use media::Media;
 use tokio::task::JoinSet;
 
 const MINUTE: Duration = Duration::from_secs(60);
+/// How long a client may take to send a transaction again.
+const TRANSACTIONS_KEPT_MS: u64 = 24 * 60 * 60 * 1000;
+/// The most transactions that one run forgets.
+const TRANSACTIONS_MAX: usize = 100_000;
 const HOUR: Duration = Duration::from_secs(60 * 60);
 
 /// What jobs work on.
@@ -71,6 +76,18 @@ const JOBS: &[Job] = &[
         run: |context| Box::pin(sweep_media(context)),
     },
     Job {
+        name: "profiles",
+        about: "Shows changed display names and avatars in rooms",
+        every: Duration::from_secs(1),
+        run: |context| Box::pin(profiles::run(context)),
+    },
+    Job {
+        name: "transactions",
+        about: "Forgets the transactions of clients that are too old to be sent again",
+        every: HOUR,
+        run: |context| Box::pin(prune_transactions(context)),
+    },
+    Job {
         name: "typing",
         about: "Ends the typing of those who said no more of it",
         every: Duration::from_secs(1),
@@ -81,6 +98,12 @@ const JOBS: &[Job] = &[
 async fn expire_typing(context: Arc<Context>) -> Outcome {
     let ended = rooms::typing::expire(&context.server.store, context.server.now_ms())?;
     Ok(format!("{ended} users no longer type"))
+}
+
+async fn prune_transactions(context: Arc<Context>) -> Outcome {
+    let before_ms = context.server.now_ms().saturating_sub(TRANSACTIONS_KEPT_MS);
+    let pruned = rooms::send::prune_txns(&context.server.store, before_ms, TRANSACTIONS_MAX)?.durable().await?;
+    Ok(format!("forgot {pruned} transactions"))
 }
 
 async fn purge_login_tokens(context: Arc<Context>) -> Outcome {

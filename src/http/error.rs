@@ -7,8 +7,8 @@
 mod media;
 mod rooms;
 mod store;
-mod views;
 mod users;
+mod views;
 
 use std::{borrow::Cow, error::Error as Cause, time::Duration};
 

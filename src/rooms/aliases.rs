@@ -63,6 +63,17 @@ pub(crate) fn add(tx: &mut Tx<'_>, alias: &RoomAliasId, room: RoomNo, by: UserNo
     Ok(())
 }
 
+/// Gives the names of a room to another.
+pub(crate) fn move_all(tx: &mut Tx<'_>, from: RoomNo, to: RoomNo) -> Result<()> {
+    for alias in of_room(tx, from)? {
+        let Some((_, maker)) = resolve(tx, &alias)? else { continue };
+        tx.put(&ALIASES, &alias.as_str(), &(to, maker))?;
+        tx.delete(&ROOM_ALIASES, &(from, alias.as_str()))?;
+        tx.put(&ROOM_ALIASES, &(to, alias.as_str()), &())?;
+    }
+    Ok(())
+}
+
 /// Takes a name from a room.
 ///
 /// # Errors

@@ -49,7 +49,7 @@ pub(crate) fn append(room: &mut OpenRoom<'_, '_>, accepted: Accepted) -> Result<
 
     timeline::apply(room, no, pos)?;
     members::apply(room, &event, no, pos)?;
-    relations::apply(room, &event, no, pos)?;
+    relations::apply(room, &event, no, pos, sender)?;
     redaction::apply(room, &event, no)?;
     Ok(no)
 }

@@ -91,7 +91,7 @@ pub fn create(store: &Store, identity: &Identity, creator: &Sender, new: NewRoom
     store.transact(&[], |tx| make(tx, identity, creator, new, create, now_ms))
 }
 
-fn make(
+pub(crate) fn make(
     tx: &mut Tx<'_>,
     identity: &Identity,
     creator: &Sender,
@@ -118,7 +118,7 @@ fn make(
 }
 
 /// The create event, which no state allows: it is the first.
-fn create_event(identity: &Identity, creator: &Sender, new: &NewRoom, now_ms: u64) -> Result<Arc<Event>> {
+pub(crate) fn create_event(identity: &Identity, creator: &Sender, new: &NewRoom, now_ms: u64) -> Result<Arc<Event>> {
     let mut content = new.creation_content.clone();
     content.insert("room_version".to_owned(), new.version.id.into());
     content.remove("creator");

@@ -30,8 +30,12 @@ pub fn published(db: &impl Read) -> Result<impl Iterator<Item = Result<RoomNo>> 
 pub fn set(store: &Store, room: RoomNo, public: bool) -> Result<Pending<()>> {
     store.transact(&[Lock::Room(room)], |tx| match public {
         true => publish(tx, room),
-        false => Ok(tx.delete(&PUBLISHED, &room)?),
+        false => withdraw(tx, room),
     })
+}
+
+pub(crate) fn withdraw(tx: &mut Tx<'_>, room: RoomNo) -> Result<()> {
+    Ok(tx.delete(&PUBLISHED, &room)?)
 }
 
 pub(crate) fn publish(tx: &mut Tx<'_>, room: RoomNo) -> Result<()> {

@@ -7,10 +7,10 @@ use serde_json::value::RawValue;
 use store::{Read, RoomNo, UserNo};
 
 use crate::{
-    EventNo, Result,
+    EventNo, Pos, Result,
     events::{self, StoredEvent},
     members::Membership,
-    numbers,
+    numbers, relations,
 };
 
 /// For whom, and how, events are written.
@@ -24,6 +24,8 @@ pub struct Format<'a> {
     pub with_room_id: bool,
     /// The time, for ages.
     pub now_ms: u64,
+    /// The last place that the viewer may know of: what relates to an event from behind it is not told.
+    pub until: Pos,
 }
 
 /// Writes JSON objects key by key.
@@ -141,8 +143,39 @@ fn unsigned(
     }
     if let Some(by) = header.redacted_by {
         out.raw("redacted_because", &redacted_because(db, room, by)?);
+    } else if let Some(relations) = relations(db, room, stored, format)? {
+        out.raw("m.relations", &relations);
     }
     Ok(out.close())
+}
+
+/// What is told of an event's relations with it ("Aggregations of child events"): its last edit, its thread.
+fn relations(db: &impl Read, room: RoomNo, stored: &StoredEvent, format: &Format<'_>) -> Result<Option<String>> {
+    let Some((_, no)) = events::find(db, &stored.header.id)? else { return Ok(None) };
+    let Some(summary) = relations::summary(db, room, no)? else { return Ok(None) };
+    let child = |no: Option<EventNo>| -> Result<Option<String>> {
+        let Some(no) = no else { return Ok(None) };
+        let event = events::event(db, room, no)?;
+        let known = event.header.pos.is_some_and(|pos| pos <= format.until);
+        if known { written(db, room, &event, Some(Writer::open().close()), true).map(Some) } else { Ok(None) }
+    };
+    let (edit, latest) = (child(summary.edit)?, child(summary.latest_reply)?);
+    if edit.is_none() && latest.is_none() {
+        return Ok(None);
+    }
+    let mut out = Writer::open();
+    if let Some(edit) = edit {
+        out.raw("m.replace", &edit);
+    }
+    if let Some(latest) = latest {
+        let mut thread = Writer::open();
+        thread.raw("latest_event", &latest);
+        thread.raw("count", &summary.replies.to_string());
+        let participated = relations::participates(db, room, (no, &stored.header), format.user)?;
+        thread.raw("current_user_participated", if participated { "true" } else { "false" });
+        out.raw("m.thread", &thread.close());
+    }
+    Ok(Some(out.close()))
 }
 
 fn redacted_because(db: &impl Read, room: RoomNo, by: EventNo) -> Result<String> {

@@ -25,6 +25,7 @@ pub mod threads;
 pub mod timeline;
 pub mod typing;
 pub mod unread;
+pub mod upgrade;
 pub mod visibility;
 
 pub use error::{Error, Result};
@@ -50,6 +51,8 @@ pub const TABLES: &[&TableSpec] = &[
     receipts::CHANGES.spec(),
     receipts::RECEIPTS.spec(),
     relations::RELATIONS.spec(),
+    relations::SUMMARIES.spec(),
+    relations::PARTICIPANTS.spec(),
     send::TXNS.spec(),
     state::NODES.spec(),
     state::TYPES.spec(),

@@ -178,6 +178,38 @@ fn may_invite(room: &OpenRoom<'_, '_>, identity: &Identity) -> Result<Option<Own
     Ok(None)
 }
 
+/// Sends a joined user's member event anew with another display name and avatar, if they are not the same.
+///
+/// # Errors
+/// [`Error::Denied`] where the room no longer lets the user say so.
+pub fn show_profile(
+    store: &Store,
+    identity: &Identity,
+    user: &Sender,
+    room: RoomNo,
+    profile: Object,
+    now_ms: u64,
+) -> Result<Pending<()>> {
+    store.transact(&[Lock::Room(room)], |tx| {
+        let mut open = OpenRoom::new(tx, room)?;
+        let Some(standing) = open.state_event("m.room.member", user.id.as_str())? else { return Ok(()) };
+        if Membership::of(&standing) != Membership::Join {
+            return Ok(());
+        }
+        let mut content: Object = serde_json::from_str(standing.content.get()).unwrap_or_default();
+        let before = content.clone();
+        for key in ["displayname", "avatar_url", "join_authorised_via_users_server"] {
+            content.remove(key);
+        }
+        content.extend(profile);
+        if content != before {
+            send_in(&mut open, identity, user, NewEvent::member(&user.id, Membership::Join, content), None, now_ms)?;
+            open.save()?;
+        }
+        Ok(())
+    })
+}
+
 /// Forgets a room that the user left.
 ///
 /// # Errors

@@ -4,8 +4,8 @@
 
 use protocol::event::Event;
 use ruma::OwnedEventId;
-use serde::Deserialize;
-use store::{Lead, Owner, Preset, Range, Read, RoomNo, Table};
+use serde::{Deserialize, Serialize};
+use store::{Lead, Owner, Preset, Range, Read, RoomNo, Table, UserNo};
 
 use crate::{
     EventNo, Pos, Result,
@@ -17,6 +17,12 @@ pub(crate) static RELATIONS: Table<(RoomNo, EventNo, Pos), (EventNo, String)> =
     Table::new("relations", "The events that relate to an event, in timeline order, and how.")
         .owned_by(Owner::Room)
         .read_by(Preset::Scan);
+
+pub(crate) static SUMMARIES: Table<(RoomNo, EventNo), Summary> =
+    Table::new("relation_summaries", "What is told of an event's relations with the event: its last edit, its thread.")
+        .owned_by(Owner::Room);
+pub(crate) static PARTICIPANTS: Table<(RoomNo, EventNo, UserNo), u32> =
+    Table::new("thread_participants", "How many events of a thread each user sent.").owned_by(Owner::Room);
 
 /// The longest relation type that is indexed, in bytes.
 const REL_TYPE_MAX: usize = 255;
@@ -48,6 +54,33 @@ pub fn of(event: &Event) -> Option<RelatesTo> {
     (relation.rel_type.len() <= REL_TYPE_MAX).then_some(relation)
 }
 
+/// What is told of an event's relations with the event ("Aggregations of child events").
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Summary {
+    /// The last edit that counts: by the same user, of the same type.
+    pub edit: Option<EventNo>,
+    /// The last event of its thread.
+    pub latest_reply: Option<EventNo>,
+    /// How many events its thread has.
+    pub replies: u32,
+}
+
+/// What is told of the relations of an event, if it has such.
+///
+/// # Errors
+/// As the database says.
+pub fn summary(db: &impl Read, room: RoomNo, parent: EventNo) -> Result<Option<Summary>> {
+    Ok(db.get(&SUMMARIES, &(room, parent))?)
+}
+
+/// Whether a user sent an event of a thread, or its root.
+///
+/// # Errors
+/// As the database says.
+pub fn participates(db: &impl Read, room: RoomNo, root: (EventNo, &Header), user: UserNo) -> Result<bool> {
+    Ok(root.1.sender == user || db.get(&PARTICIPANTS, &(room, root.0, user))?.is_some_and(|sent| sent > 0))
+}
+
 /// A child of an event.
 #[derive(Clone, Debug)]
 pub struct Child {
@@ -69,18 +102,73 @@ pub fn children(db: &impl Read, room: RoomNo, parent: EventNo) -> Result<impl It
 }
 
 /// The step of appending that indexes the relation of an event.
-pub(crate) fn apply(room: &mut OpenRoom<'_, '_>, event: &Event, no: EventNo, pos: Pos) -> Result<()> {
+pub(crate) fn apply(room: &mut OpenRoom<'_, '_>, event: &Event, no: EventNo, pos: Pos, sender: UserNo) -> Result<()> {
     let Some(relation) = of(event) else { return Ok(()) };
-    let Some((parent, _)) = events::by_id(room.tx, room.no, &relation.event_id)? else { return Ok(()) };
-    room.tx.put(&RELATIONS, &(room.no, parent, pos), &(no, relation.rel_type))?;
+    let Some((parent_no, parent)) = events::by_id(room.tx, room.no, &relation.event_id)? else { return Ok(()) };
+    let mut summary = summary(room.tx, room.no, parent_no)?.unwrap_or_default();
+    let before = summary.clone();
+    match relation.rel_type.as_str() {
+        "m.replace" if edits(event, &parent.event) => summary.edit = Some(no),
+        "m.thread" => {
+            summary.latest_reply = Some(no);
+            summary.replies += 1;
+            participate(room, parent_no, sender, 1)?;
+        }
+        _ => {}
+    }
+    if summary != before {
+        room.tx.put(&SUMMARIES, &(room.no, parent_no), &summary)?;
+    }
+    room.tx.put(&RELATIONS, &(room.no, parent_no, pos), &(no, relation.rel_type))?;
+    Ok(())
+}
+
+/// Whether an event may replace another's content ("Validity of replacement events").
+fn edits(edit: &Event, original: &Event) -> bool {
+    edit.sender == original.sender
+        && edit.kind == original.kind
+        && edit.state_key.is_none()
+        && original.state_key.is_none()
+        && of(original).is_none_or(|relation| relation.rel_type != "m.replace")
+}
+
+fn participate(room: &mut OpenRoom<'_, '_>, root: EventNo, user: UserNo, by: i32) -> Result<()> {
+    let sent = room.tx.get(&PARTICIPANTS, &(room.no, root, user))?.unwrap_or(0);
+    room.tx.put(&PARTICIPANTS, &(room.no, root, user), &sent.saturating_add_signed(by))?;
     Ok(())
 }
 
 /// Removes the relation of an event that is about to be redacted.
 pub(crate) fn forget(room: &mut OpenRoom<'_, '_>, event: &Event, header: &Header) -> Result<()> {
     let (Some(relation), Some(pos)) = (of(event), header.pos) else { return Ok(()) };
-    if let Some((parent, _)) = events::by_id(room.tx, room.no, &relation.event_id)? {
-        room.tx.delete(&RELATIONS, &(room.no, parent, pos))?;
+    let Some((parent_no, parent)) = events::by_id(room.tx, room.no, &relation.event_id)? else { return Ok(()) };
+    room.tx.delete(&RELATIONS, &(room.no, parent_no, pos))?;
+    let Some(mut summary) = summary(room.tx, room.no, parent_no)? else { return Ok(()) };
+    match relation.rel_type.as_str() {
+        "m.replace" => summary.edit = last_child(room, parent_no, "m.replace", |edit| edits(edit, &parent.event))?,
+        "m.thread" => {
+            summary.latest_reply = last_child(room, parent_no, "m.thread", |_| true)?;
+            summary.replies = summary.replies.saturating_sub(1);
+            participate(room, parent_no, header.sender, -1)?;
+        }
+        _ => return Ok(()),
     }
+    room.tx.put(&SUMMARIES, &(room.no, parent_no), &summary)?;
     Ok(())
+}
+
+/// The last child of this type that counts.
+fn last_child(
+    room: &OpenRoom<'_, '_>,
+    parent: EventNo,
+    rel_type: &str,
+    counts: impl Fn(&Event) -> bool,
+) -> Result<Option<EventNo>> {
+    for row in room.tx.range(&RELATIONS, Range::of(&Lead((room.no, parent))).reversed())? {
+        let (_, (no, of_type)) = row?;
+        if of_type == rel_type && counts(&events::event(room.tx, room.no, no)?.event) {
+            return Ok(Some(no));
+        }
+    }
+    Ok(None)
 }

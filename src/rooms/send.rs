@@ -193,7 +193,14 @@ fn reference(room: &OpenRoom<'_, '_>, no: EventNo) -> Result<Reference> {
 }
 
 /// Forgets transactions older than `before_ms`, at most `limit` of them. Returns how many went.
-pub(crate) fn prune_txns(tx: &mut Tx<'_>, before_ms: u64, limit: usize) -> Result<usize> {
+///
+/// # Errors
+/// As the database says.
+pub fn prune_txns(store: &Store, before_ms: u64, limit: usize) -> Result<Pending<usize>> {
+    store.transact(&[], |tx| prune(tx, before_ms, limit))
+}
+
+fn prune(tx: &mut Tx<'_>, before_ms: u64, limit: usize) -> Result<usize> {
     let old: Vec<(UserNo, String)> = tx
         .range(&TXNS, &store::Range::of(&()))?
         .filter_map(|row| row.map(|(key, (_, _, at_ms))| (at_ms < before_ms).then_some(key)).transpose())

@@ -34,7 +34,7 @@ pub fn create(store: &Store, user: UserNo, filter: Value) -> Result<Pending<Stri
             return Ok(known.to_string());
         }
         let all = Range::of(&Lead((user,)));
-        let last = tx.first(&FILTERS, &all.clone().reversed())?.map_or(0, |((_, number), _)| number);
+        let last = tx.first(&FILTERS, all.clone().reversed())?.map_or(0, |((_, number), _)| number);
         if let Some(((_, oldest), Json(filter))) = tx.first(&FILTERS, &all)?
             && (last - oldest) as usize + 1 >= FILTERS_MAX
         {

@@ -51,7 +51,23 @@ impl<'a> Reader<'a> {
             _ => return Err(Rooms::Forbidden("You are not in this room").into()),
         };
         let root = if end == newest { rooms::head(db, room)?.state } else { timeline::state_at(db, room, end)? };
+        let format = Format { until: end.min(format.until), ..format };
         Ok(Self { db, room, viewer, format, end, root })
+    }
+
+    /// The snapshot that is read.
+    pub(crate) fn db(&self) -> &'a Snapshot {
+        self.db
+    }
+
+    /// The room that is read.
+    pub(crate) fn room(&self) -> RoomNo {
+        self.room
+    }
+
+    /// Whether the user may see an event.
+    pub(crate) fn sees(&mut self, stored: &StoredEvent) -> Result<bool> {
+        Ok(self.viewer.sees(self.db, stored)?)
     }
 
     /// The state that the user may know: now, or when they left.
@@ -80,7 +96,7 @@ impl<'a> Reader<'a> {
         written.collect()
     }
 
-    fn write(&mut self, stored: &StoredEvent) -> Result<Box<RawValue>> {
+    pub(crate) fn write(&mut self, stored: &StoredEvent) -> Result<Box<RawValue>> {
         let membership = self.viewer.membership_at(self.db, stored)?.unwrap_or(Membership::Leave);
         Ok(client_event(self.db, self.room, stored, Some(membership), &self.format)?)
     }

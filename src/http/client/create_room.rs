@@ -90,7 +90,7 @@ fn initial_state<T>(raw: &Raw<T>) -> Result<NewEvent> {
 }
 
 /// 18 letters, as other servers make them.
-fn opaque_id(rng: &mut impl Rng) -> String {
+pub(super) fn opaque_id(rng: &mut impl Rng) -> String {
     use rand::RngExt;
     (0..18).map(|_| char::from(if rng.random() { b'a' } else { b'A' } + rng.random_range(0..26))).collect()
 }

@@ -73,6 +73,7 @@ pub(crate) fn routes() -> Vec<Route> {
 }
 
 async fn create(call: Call<Session>, _: create::Request) -> Result<create::Response> {
+    may_publish(&call.session)?;
     let server = &call.server;
     let id = MediaId::random(&mut server.rng());
     let created = server.media.create(&server.store, call.session.user, &id, call.now_ms())?;
@@ -84,6 +85,7 @@ async fn create(call: Call<Session>, _: create::Request) -> Result<create::Respo
 
 async fn upload(call: Call<Session>, arrival: Arrival) -> Result<Response> {
     let request: post::Request = arrival.decode()?;
+    may_publish(&call.session)?;
     let Call { server, session, .. } = &call;
     server.media.may_upload(&call.snapshot(), session.user, declared(&arrival.parts))?;
     let received = server.media.receive::<_, Error>(declared(&arrival.parts), arrival.body.into_data_stream()).await?;
@@ -95,6 +97,7 @@ async fn upload(call: Call<Session>, arrival: Arrival) -> Result<Response> {
 
 async fn complete(call: Call<Session>, arrival: Arrival) -> Result<Response> {
     let request: put::Request = arrival.decode()?;
+    may_publish(&call.session)?;
     let Call { server, session, .. } = &call;
     let id = local(server, &request.server_name, &request.media_id)?;
     server.media.may_complete(&call.snapshot(), session.user, &id, call.now_ms())?;
@@ -164,6 +167,11 @@ async fn unauthenticated(server: &Server, server_name: &OwnedServerName, media_i
         Ok(_) | Err(media::Error::NotYetUploaded) => Err(media::Error::NotFound.into()),
         Err(error) => Err(error.into()),
     }
+}
+
+/// A suspended user shows others nothing new ("Account suspension").
+fn may_publish(session: &Session) -> Result<()> {
+    if session.suspended { Err(Error::user_suspended()) } else { Ok(()) }
 }
 
 fn upload_limit(server: &Server) -> Value {

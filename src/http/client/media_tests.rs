@@ -190,3 +190,14 @@ async fn images_have_thumbnails_and_other_files_have_none() {
     let text = upload(&alice, "", "image/png", "no image").await;
     alice.get(&format!("/_matrix/client/v1/media/thumbnail/{text}?width=1&height=1")).await.fails(400, "M_UNKNOWN");
 }
+
+#[tokio::test]
+async fn a_suspended_user_downloads_but_does_not_upload() {
+    let hearth = Hearth::start();
+    let alice = hearth.register("alice").await;
+    let media = upload(&alice, "", "text/plain", "before").await;
+    users::accounts::set_suspended(&hearth.server.store, alice.user, true).unwrap().durable().await.unwrap();
+    alice.ask(Method::POST, UPLOAD).body("x").await.fails(403, "M_USER_SUSPENDED");
+    alice.post("/_matrix/media/v1/create", json!({})).await.fails(403, "M_USER_SUSPENDED");
+    assert_eq!(download(&alice, &media).await.body.as_ref(), b"before");
+}

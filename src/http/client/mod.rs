@@ -5,16 +5,19 @@ mod account_data;
 mod capabilities;
 mod create_room;
 mod devices;
+mod directory;
 mod filters;
 mod history;
 mod key_backup;
 mod keys;
 mod login;
+mod media;
 mod membership;
 mod profile;
 mod push_rules;
 mod receipts;
 mod register;
+mod relations;
 mod rooms;
 mod send;
 mod sync;
@@ -22,6 +25,7 @@ mod thirdparty;
 mod to_device;
 mod typing;
 mod uiaa;
+mod upgrade;
 mod versions;
 mod voip;
 mod well_known;
@@ -42,6 +46,7 @@ pub(crate) fn routes() -> Vec<Route> {
         key_backup::routes(),
         keys::routes(),
         login::routes(),
+        media::routes(),
         membership::routes(),
         profile::routes(),
         push_rules::routes(),
@@ -52,6 +57,9 @@ pub(crate) fn routes() -> Vec<Route> {
         thirdparty::routes(),
         to_device::routes(),
         typing::routes(),
+        directory::routes(),
+        relations::routes(),
+        upgrade::routes(),
         versions::routes(),
         voip::routes(),
         well_known::routes(),

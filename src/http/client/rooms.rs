@@ -1,7 +1,7 @@
 //! What the endpoints of rooms have in common.
 
 use protocol::json::{self, Object};
-use rooms::{Sender, events::Txn, format::Format};
+use rooms::{Pos, Sender, events::Txn, format::Format};
 use ruma::{RoomId, RoomOrAliasId, UserId, serde::Raw};
 use serde_json::Value;
 use store::{Read, RoomNo};
@@ -25,7 +25,7 @@ pub(crate) fn txn(session: &Session, id: &str) -> Txn {
 /// How events are written for the caller.
 pub(crate) fn format(call: &Call<Session>, with_room_id: bool) -> Format<'_> {
     let device = call.session.device_id.as_str();
-    Format { user: call.session.user, device: Some(device), with_room_id, now_ms: call.now_ms() }
+    Format { user: call.session.user, device: Some(device), with_room_id, now_ms: call.now_ms(), until: Pos(i64::MAX) }
 }
 
 /// The number of a room that is known here.

@@ -2,10 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use ruma::{
-    api::{auth_scheme::AccessToken, client::filter::FilterDefinition, metadata, request},
-    presence::PresenceState,
-};
+use ruma::api::{auth_scheme::AccessToken, client::filter::FilterDefinition, metadata, request};
 use store::{Snapshot, Watch};
 use tokio::time::Instant;
 use users::{filters, to_device};
@@ -54,10 +51,6 @@ pub struct Request {
     #[ruma_api(query)]
     #[serde(default)]
     full_state: bool,
-    /// What the user's presence becomes by asking.
-    #[ruma_api(query)]
-    #[serde(default)]
-    set_presence: PresenceState,
     /// How long to wait for news, in milliseconds.
     #[ruma_api(query)]
     #[serde(default)]
@@ -152,3 +145,7 @@ async fn answer(server: &Arc<Server>, db: &Snapshot, asked: &v3::Request) -> Res
     let of = Arc::clone(&server);
     of.blocking(move || v3::sync(&db, &server.memory, &asked, now_ms)).await
 }
+
+#[cfg(test)]
+#[path = "sync_tests.rs"]
+mod tests;

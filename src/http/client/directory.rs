@@ -1,0 +1,172 @@
+//! Aliases and the room directory ("Room aliases", "Published room directory").
+
+use protocol::power_levels::{Power, PowerLevels};
+use rooms::{Error as Rooms, aliases, directory, members, state};
+use ruma::{
+    OwnedServerName, RoomAliasId, UInt,
+    api::client::{
+        alias::{create_alias::v3 as create_alias, delete_alias::v3 as delete_alias, get_alias::v3 as get_alias},
+        directory::{
+            get_public_rooms::v3 as public_rooms, get_public_rooms_filtered::v3 as search_rooms,
+            get_room_visibility::v3 as get_visibility, set_room_visibility::v3 as set_visibility,
+        },
+        room::{Visibility, aliases::v3 as room_aliases},
+    },
+    directory::Filter,
+};
+use store::{RoomNo, Snapshot};
+use views::directory::Page;
+
+use super::rooms::room;
+use crate::{
+    Call, Class, Error, Result, Route,
+    auth::{Public, Session, User, UserOrGuest},
+    endpoint,
+    server::Server,
+};
+
+/// Rooms in a page of the directory, where the request does not say.
+const LIMIT_DEFAULT: usize = 100;
+/// The most rooms in a page of the directory.
+const LIMIT_MAX: usize = 1000;
+
+pub(crate) fn routes() -> Vec<Route> {
+    vec![
+        endpoint(Public, Class::Read, resolve),
+        endpoint(User, Class::Write, name),
+        endpoint(User, Class::Write, unname),
+        endpoint(UserOrGuest, Class::Read, names),
+        endpoint(Public, Class::Read, visibility),
+        endpoint(User, Class::Write, publish),
+        endpoint(Public, Class::Search, list),
+        endpoint(UserOrGuest, Class::Search, search),
+    ]
+}
+
+async fn resolve(call: Call<()>, request: get_alias::Request) -> Result<get_alias::Response> {
+    let db = call.snapshot();
+    let (room, _) = aliases::resolve(&db, &request.room_alias)?.ok_or(Rooms::NotFound("the alias"))?;
+    let id = rooms::numbers::room(&db, room)?.id.clone();
+    Ok(get_alias::Response::new(id, vec![call.server.name.clone()]))
+}
+
+async fn name(call: Call<Session>, request: create_alias::Request) -> Result<create_alias::Response> {
+    let db = call.snapshot();
+    check_ours(&call.server, &request.room_alias)?;
+    let room = room(&db, &request.room_id)?;
+    if !members::is_joined(&db, call.session.user, room)? {
+        return Err(Error::forbidden("You are not in this room"));
+    }
+    aliases::create(&call.server.store, &request.room_alias, room, call.session.user)?.durable().await?;
+    Ok(create_alias::Response::new())
+}
+
+fn check_ours(server: &Server, alias: &RoomAliasId) -> Result<()> {
+    if alias.server_name() == server.name { Ok(()) } else { Err(Error::invalid_param("The alias is of another server")) }
+}
+
+async fn unname(call: Call<Session>, request: delete_alias::Request) -> Result<delete_alias::Response> {
+    let db = call.snapshot();
+    let (room, maker) = aliases::resolve(&db, &request.room_alias)?.ok_or(Rooms::NotFound("the alias"))?;
+    if maker != call.session.user && !call.session.admin && !may_name(&db, room, &call.session)? {
+        return Err(Error::forbidden("Only who made the alias, or who may change the room's aliases, deletes it"));
+    }
+    aliases::delete(&call.server.store, &request.room_alias, room)?.durable().await?;
+    Ok(delete_alias::Response::new())
+}
+
+/// Whether a member has the power to set the room's canonical alias.
+fn may_name(db: &Snapshot, room: RoomNo, session: &Session) -> Result<bool> {
+    if !members::is_joined(db, session.user, room)? {
+        return Ok(false);
+    }
+    let version = rooms::numbers::room(db, room)?.version()?;
+    let root = rooms::head(db, room)?.state;
+    let event = |kind| state::event(db, room, root, kind, "");
+    let (create, levels) = (event("m.room.create")?, event("m.room.power_levels")?);
+    let levels =
+        PowerLevels::new(version, create.as_ref().map(|create| &*create.event), levels.as_ref().map(|levels| &*levels.event));
+    let Ok(levels) = levels else { return Ok(false) };
+    let needed = levels.event("m.room.canonical_alias", true);
+    Ok(levels.user(&session.user_id).is_ok_and(|power| needed.is_ok_and(|needed| power >= Power::Level(needed))))
+}
+
+async fn names(call: Call<Session>, request: room_aliases::Request) -> Result<room_aliases::Response> {
+    let db = call.snapshot();
+    let room = room(&db, &request.room_id)?;
+    let root = rooms::head(&db, room)?.state;
+    let readable = rooms::visibility::history_visibility(&db, room, root)? == rooms::visibility::HistoryVisibility::WorldReadable;
+    if !readable && !members::is_joined(&db, call.session.user, room)? {
+        return Err(Error::forbidden("You are not in this room"));
+    }
+    Ok(room_aliases::Response::new(aliases::of_room(&db, room)?))
+}
+
+async fn visibility(call: Call<()>, request: get_visibility::Request) -> Result<get_visibility::Response> {
+    let db = call.snapshot();
+    let public = directory::is_published(&db, room(&db, &request.room_id)?)?;
+    Ok(get_visibility::Response::new(if public { Visibility::Public } else { Visibility::Private }))
+}
+
+async fn publish(call: Call<Session>, request: set_visibility::Request) -> Result<set_visibility::Response> {
+    let db = call.snapshot();
+    let room = room(&db, &request.room_id)?;
+    if !call.session.admin && !may_name(&db, room, &call.session)? {
+        return Err(Error::forbidden("Only who may change the room's aliases changes its place in the directory"));
+    }
+    let public = request.visibility == Visibility::Public;
+    directory::set(&call.server.store, room, public)?.durable().await?;
+    Ok(set_visibility::Response::new())
+}
+
+/// What both requests for the directory ask.
+struct Asked<'a> {
+    server: Option<&'a OwnedServerName>,
+    limit: Option<UInt>,
+    since: Option<&'a str>,
+    filter: &'a Filter,
+}
+
+/// A page, and the tokens of those behind and before it.
+fn page(server: &Server, db: &Snapshot, asked: &Asked<'_>) -> Result<(Page, Option<String>, Option<String>)> {
+    if asked.server.is_some_and(|wanted| *wanted != server.name) {
+        return Err(Error::not_found("The directory of that server cannot be reached"));
+    }
+    let skip = match asked.since {
+        None => 0,
+        Some(token) => token
+            .strip_prefix('p')
+            .and_then(|skip| skip.parse().ok())
+            .ok_or_else(|| Error::invalid_param("The token is none of this server's"))?,
+    };
+    let limit = asked.limit.map_or(LIMIT_DEFAULT, |limit| usize::try_from(u64::from(limit)).unwrap_or(LIMIT_MAX));
+    let limit = limit.min(LIMIT_MAX);
+    let page = views::directory::page(db, asked.filter, skip, limit)?;
+    let behind = skip.saturating_add(page.rooms.len());
+    let next = (behind < page.total && !page.rooms.is_empty()).then(|| format!("p{behind}"));
+    let previous = (skip > 0).then(|| format!("p{}", skip.saturating_sub(limit)));
+    Ok((page, next, previous))
+}
+
+async fn list(call: Call<()>, request: public_rooms::Request) -> Result<public_rooms::Response> {
+    let filter = Filter::new();
+    let asked = Asked { server: request.server.as_ref(), limit: request.limit, since: request.since.as_deref(), filter: &filter };
+    let (page, next, previous) = page(&call.server, &call.snapshot(), &asked)?;
+    let mut response = public_rooms::Response::new(page.rooms);
+    response.total_room_count_estimate = u32::try_from(page.total).ok().map(Into::into);
+    response.next_batch = next;
+    response.prev_batch = previous;
+    Ok(response)
+}
+
+async fn search(call: Call<Session>, request: search_rooms::Request) -> Result<search_rooms::Response> {
+    let asked =
+        Asked { server: request.server.as_ref(), limit: request.limit, since: request.since.as_deref(), filter: &request.filter };
+    let (page, next, previous) = page(&call.server, &call.snapshot(), &asked)?;
+    let mut response = search_rooms::Response::new();
+    response.total_room_count_estimate = u32::try_from(page.total).ok().map(Into::into);
+    response.chunk = page.rooms;
+    response.next_batch = next;
+    response.prev_batch = previous;
+    Ok(response)
+}

@@ -1,0 +1,177 @@
+//! End-to-end keys: upload, query, claim, changes, cross-signing, signatures ("Key management API").
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use ruma::{
+    OwnedServerName, OwnedUserId,
+    api::client::keys::{
+        claim_keys::v3 as claim_keys, get_key_changes::v3 as get_changes, get_keys::v3 as get_keys,
+        upload_keys::v3 as upload_keys, upload_signatures::v3 as upload_signatures,
+        upload_signing_keys::v3 as upload_signing_keys,
+    },
+};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use users::{
+    KeyError,
+    accounts::Kind,
+    cross_signing::{self, CrossSigningKeys},
+    keys::{self, ActingDevice, KeysUpload, QueriedKeys},
+    one_time_keys::{self, Claimed, Claims},
+    signatures::{self, Signatures},
+};
+use views::{
+    sync::{
+        Who,
+        device_lists::{self, DeviceLists},
+    },
+    token::SyncToken,
+};
+
+use super::{
+    account::touch,
+    uiaa::{self, Auth},
+    with::With,
+};
+use crate::{
+    Call, Class, Error, Json, Result, Route,
+    auth::{Session, User, UserOrGuest},
+    endpoint,
+};
+
+/// The body of an upload: a hundred one-time keys, the post-quantum ones too.
+const UPLOAD_BODY_MAX: usize = 1 << 20;
+/// The body of a query or claim: the devices of all members of a large room.
+const MANY_DEVICES_BODY_MAX: usize = 4 << 20;
+/// Users up to whom a query or claim is answered at once; more are read beside the threads that serve requests.
+const INLINE_USERS_MAX: usize = 50;
+
+pub(crate) fn routes() -> Vec<Route> {
+    vec![
+        endpoint(UserOrGuest, Class::Keys, upload).body_max(UPLOAD_BODY_MAX),
+        endpoint(UserOrGuest, Class::Keys, query).body_max(MANY_DEVICES_BODY_MAX),
+        endpoint(UserOrGuest, Class::Keys, claim).body_max(MANY_DEVICES_BODY_MAX),
+        endpoint(User, Class::Keys, changes),
+        endpoint(User, Class::Keys, cross_sign),
+        endpoint(User, Class::Keys, sign).body_max(UPLOAD_BODY_MAX),
+    ]
+}
+
+/// The caller as the device that acts.
+pub(crate) fn acting(session: &Session) -> ActingDevice<'_> {
+    let Session { user, user_id, device, device_id, .. } = session;
+    ActingDevice { user: *user, user_id, device: *device, device_id }
+}
+
+/// What was asked of servers that cannot be asked.
+fn failures<T>(remote: BTreeMap<OwnedServerName, T>) -> BTreeMap<OwnedServerName, Map<String, Value>> {
+    remote.into_keys().map(|server| (server, Map::new())).collect()
+}
+
+#[derive(Serialize)]
+struct Uploaded {
+    one_time_key_counts: BTreeMap<String, u64>,
+}
+
+async fn upload(call: Call<Session>, request: With<upload_keys::Request, KeysUpload>) -> Result<Json<Uploaded>> {
+    // Only identity keys concern others.
+    let touch = if request.body.device_keys.is_some() { touch(&call)? } else { Vec::new() };
+    let counts = keys::upload(&call.server.store, &acting(&call.session), &request.body, &touch)?.durable().await?;
+    Ok(Json(Uploaded { one_time_key_counts: counts.one_time_keys }))
+}
+
+#[derive(Serialize)]
+struct Queried {
+    failures: BTreeMap<OwnedServerName, Map<String, Value>>,
+    #[serde(flatten)]
+    keys: QueriedKeys,
+}
+
+async fn query(call: Call<Session>, request: get_keys::Request) -> Result<Json<Queried>> {
+    let (local, remote) = keys::split_remote(request.device_keys, &call.server.name);
+    let (db, requester) = (call.snapshot(), call.session.user_id.clone());
+    let large = local.len() > INLINE_USERS_MAX;
+    let work = move || keys::query(&db, Some(&requester), &local);
+    let keys = if large { call.server.blocking(work).await? } else { work()? };
+    Ok(Json(Queried { failures: failures(remote), keys }))
+}
+
+#[derive(Serialize)]
+struct ClaimedKeys {
+    failures: BTreeMap<OwnedServerName, Map<String, Value>>,
+    one_time_keys: Claimed,
+}
+
+#[derive(Deserialize)]
+struct Claiming {
+    one_time_keys: Claims,
+}
+
+async fn claim(call: Call<Session>, request: With<claim_keys::Request, Claiming>) -> Result<Json<ClaimedKeys>> {
+    let (local, remote) = keys::split_remote(request.body.one_time_keys, &call.server.name);
+    let store = call.server.store.clone();
+    let large = local.len() > INLINE_USERS_MAX;
+    let work = move || one_time_keys::claim(&store, &local);
+    let claimed = if large { call.server.blocking(work).await? } else { work()? };
+    Ok(Json(ClaimedKeys { failures: failures(remote), one_time_keys: claimed.durable().await? }))
+}
+
+/// What `/sync` would tell of device lists since `from`. All that changed up to now is told: `to` is but a hint.
+async fn changes(call: Call<Session>, request: get_changes::Request) -> Result<Json<DeviceLists>> {
+    let from: SyncToken = request.from.parse().map_err(Error::from)?;
+    request.to.parse::<SyncToken>().map_err(Error::from)?;
+    let (db, server) = (call.snapshot(), Arc::clone(&call.server));
+    let Session { user, user_id, device, device_id, .. } = call.session;
+    let who = Who { user, user_id, device, device_id };
+    let work = move || device_lists::changes(&db, &server.memory, &who, from.seq);
+    Ok(Json(call.server.blocking(work).await?))
+}
+
+#[derive(Deserialize)]
+struct CrossSigning {
+    #[serde(flatten)]
+    keys: CrossSigningKeys,
+    auth: Option<Auth>,
+}
+
+async fn cross_sign(
+    call: Call<Session>,
+    request: With<upload_signing_keys::Request, CrossSigning>,
+) -> Result<upload_signing_keys::Response> {
+    let CrossSigning { keys, auth } = request.body;
+    let Session { user, ref user_id, kind, .. } = call.session;
+    let trusted = kind == Kind::Appservice;
+    let touch = touch(&call)?;
+    let upload = |authenticated| cross_signing::upload(&call.server.store, user, user_id, &keys, authenticated, &touch);
+    let pending = match upload(trusted) {
+        // Not asked beforehand, because another device may upload the first keys at the same time.
+        Err(KeyError::NeedsAuthentication) => {
+            uiaa::password(&call, "POST", "/keys/device_signing/upload", auth).await?;
+            upload(true)?
+        }
+        outcome => outcome?,
+    };
+    pending.durable().await?;
+    Ok(upload_signing_keys::Response::new())
+}
+
+#[derive(Serialize)]
+struct Signed {
+    failures: BTreeMap<OwnedUserId, BTreeMap<String, Value>>,
+}
+
+async fn sign(call: Call<Session>, request: With<upload_signatures::Request, Signatures>) -> Result<Json<Signed>> {
+    let (store, touch) = (call.server.store.clone(), touch(&call)?);
+    let (user, user_id) = (call.session.user, call.session.user_id.clone());
+    let work = move || signatures::upload(&store, user, &user_id, &request.body, &touch);
+    let failed = call.server.blocking(work).await?.durable().await?;
+    let told = |objects: BTreeMap<String, KeyError>| {
+        objects.into_iter().map(|(name, error)| (name, Error::from(error).into_body())).collect()
+    };
+    let failures = failed.into_iter().map(|(user, objects)| (user, told(objects))).collect();
+    Ok(Json(Signed { failures }))
+}
+
+#[cfg(test)]
+#[path = "keys_tests.rs"]
+mod tests;
