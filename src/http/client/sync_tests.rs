@@ -25,8 +25,10 @@ async fn say(who: &Person, room: &str, text: &str) -> String {
     sent["event_id"].as_str().unwrap().to_owned()
 }
 
-async fn sync(who: &Person, query: &str) -> Value {
-    who.get(&format!("{SYNC}?{query}")).await.ok()
+/// Asked before it is awaited, so that it may wait beside something else.
+fn sync<Q: AsRef<str>>(who: &Person, query: Q) -> impl Future<Output = Value> + use<Q> {
+    let asked = who.get(&format!("{SYNC}?{}", query.as_ref()));
+    async move { asked.await.ok() }
 }
 
 fn token(answer: &Value) -> String {
@@ -50,7 +52,7 @@ async fn a_waiting_client_is_woken_by_what_is_said() {
     join(&bob, &room).await;
     let since = token(&sync(&bob, "").await);
     let began = Instant::now();
-    let waiting = sync(&bob, &format!("since={since}&timeout=20000"));
+    let waiting = sync(&bob, format!("since={since}&timeout=20000"));
     let speaking = async {
         tokio::time::sleep(Duration::from_millis(50)).await;
         say(&alice, &room, "hello").await
@@ -72,11 +74,11 @@ async fn a_client_that_waits_in_vain_is_answered_in_time_and_goes_on_from_there(
     let (alice, bob) = (hearth.register("alice").await, hearth.register("bob").await);
     let room = room(&alice, json!({})).await;
     let since = token(&sync(&bob, "").await);
-    let waiting = sync(&bob, &format!("since={since}&timeout=100"));
-    let (told, _) = tokio::join!(waiting, say(&alice, &room, "not for bob"));
+    let waiting = sync(&bob, format!("since={since}&timeout=100"));
+    let (told, _) = tokio::join!(waiting, say(&alice, &room, "secret"));
     assert!(told["rooms"].is_null() && told["account_data"].is_null(), "{told}");
     assert!(told["device_one_time_keys_count"].is_object() && told["device_unused_fallback_key_types"].is_array());
-    assert!(sync(&bob, &format!("since={}", token(&told))).await["rooms"].is_null());
+    assert!(sync(&bob, format!("since={}", token(&told))).await["rooms"].is_null());
 }
 
 #[tokio::test]
@@ -88,7 +90,7 @@ async fn an_invitation_to_a_new_room_wakes_and_so_does_the_room_once_joined() {
         tokio::time::sleep(Duration::from_millis(20)).await;
         room(&alice, json!({ "name": "Lounge", "invite": [bob.user_id] })).await
     };
-    let (told, room) = tokio::join!(sync(&bob, &format!("since={since}&timeout=20000")), inviting);
+    let (told, room) = tokio::join!(sync(&bob, format!("since={since}&timeout=20000")), inviting);
     let stripped = told["rooms"]["invite"][&room]["invite_state"]["events"].as_array().unwrap();
     for kind in ["m.room.create", "m.room.name", "m.room.join_rules"] {
         assert!(stripped.iter().any(|event| event["type"] == kind), "{kind}");
@@ -98,14 +100,14 @@ async fn an_invitation_to_a_new_room_wakes_and_so_does_the_room_once_joined() {
     assert!(own["event_id"].is_null(), "stripped");
 
     join(&bob, &room).await;
-    let joined = sync(&bob, &format!("since={}", token(&told))).await;
+    let joined = sync(&bob, format!("since={}", token(&told))).await;
     let of = &joined["rooms"]["join"][&room];
     assert_eq!(of["summary"]["m.joined_member_count"], 2);
     let speaking = async {
         tokio::time::sleep(Duration::from_millis(20)).await;
         say(&alice, &room, "welcome").await
     };
-    let (told, _) = tokio::join!(sync(&bob, &format!("since={}&timeout=20000", token(&joined))), speaking);
+    let (told, _) = tokio::join!(sync(&bob, format!("since={}&timeout=20000", token(&joined))), speaking);
     assert_eq!(bodies(&told["rooms"]["join"][&room]), ["welcome"]);
 }
 
@@ -140,7 +142,7 @@ async fn full_state_is_told_at_once_and_again() {
     let alice = hearth.register("alice").await;
     let room = room(&alice, json!({ "name": "Lounge" })).await;
     let since = token(&sync(&alice, "").await);
-    let told = sync(&alice, &format!("since={since}&full_state=true&timeout=20000")).await;
+    let told = sync(&alice, format!("since={since}&full_state=true&timeout=20000")).await;
     let of = &told["rooms"]["join"][&room];
     assert!(of["state"]["events"].as_array().unwrap().iter().any(|event| event["content"]["name"] == "Lounge"));
     assert!(of["timeline"]["events"].as_array().unwrap().is_empty());
@@ -154,13 +156,13 @@ async fn state_after_is_told_under_the_name_it_was_asked_by() {
     for (asked, told) in
         [("use_state_after", "state_after"), ("org.matrix.msc4222.use_state_after", "org.matrix.msc4222.state_after")]
     {
-        let answer = sync(&alice, &format!("{asked}=true")).await;
+        let answer = sync(&alice, format!("{asked}=true")).await;
         let of = &answer["rooms"]["join"][&room];
         assert!(of["state"].is_null());
         let state = of[told]["events"].as_array().unwrap();
         assert!(state.iter().any(|event| event["type"] == "m.room.member"), "members too: {answer}");
         let quiet = say(&alice, &room, asked).await;
-        let more = sync(&alice, &format!("{asked}=true&since={}", token(&answer))).await;
+        let more = sync(&alice, format!("{asked}=true&since={}", token(&answer))).await;
         let of = &more["rooms"]["join"][&room];
         assert_eq!(of["timeline"]["events"][0]["event_id"], quiet.as_str());
         assert!(of[told]["events"].as_array().unwrap().is_empty(), "present though empty");
@@ -176,11 +178,11 @@ async fn a_filter_is_named_or_given() {
         say(&alice, &room, text).await;
     }
     let filter = json!({ "room": { "timeline": { "limit": 2, "types": ["m.room.mess*"] } } });
-    let inline = sync(&alice, &format!("filter={}", encoded(&filter))).await;
+    let inline = sync(&alice, format!("filter={}", encoded(&filter))).await;
     assert_eq!(bodies(&inline["rooms"]["join"][&room]), ["two", "three"]);
     assert_eq!(inline["rooms"]["join"][&room]["timeline"]["limited"], true);
     let stored = alice.post(&format!("/_matrix/client/v3/user/{}/filter", alice.user_id), filter).await.ok();
-    let named = sync(&alice, &format!("filter={}", stored["filter_id"].as_str().unwrap())).await;
+    let named = sync(&alice, format!("filter={}", stored["filter_id"].as_str().unwrap())).await;
     assert_eq!(bodies(&named["rooms"]["join"][&room]), ["two", "three"]);
 
     // What the gap leaves out is to be had from where the timeline begins.
@@ -204,11 +206,11 @@ async fn to_device_messages_arrive_once_and_in_order_however_many() {
     let first = sync(&bob, "").await;
     assert_eq!(numbers(&first), (0..100).collect::<Vec<_>>());
     assert_eq!(numbers(&sync(&bob, "").await), (0..100).collect::<Vec<_>>(), "not yet acknowledged");
-    let second = sync(&bob, &format!("since={}", token(&first))).await;
+    let second = sync(&bob, format!("since={}", token(&first))).await;
     assert_eq!(numbers(&second), (100..150).collect::<Vec<_>>());
-    let third = sync(&bob, &format!("since={}", token(&second))).await;
+    let third = sync(&bob, format!("since={}", token(&second))).await;
     assert!(numbers(&third).is_empty());
-    assert!(numbers(&sync(&bob, &format!("since={}", token(&second))).await).is_empty(), "acknowledged");
+    assert!(numbers(&sync(&bob, format!("since={}", token(&second))).await).is_empty(), "acknowledged");
 }
 
 #[tokio::test]
@@ -220,6 +222,6 @@ async fn a_stop_answers_those_who_wait() {
         tokio::time::sleep(Duration::from_millis(20)).await;
         hearth.server.stop();
     };
-    let (told, ()) = tokio::join!(sync(&alice, &format!("since={since}&timeout=20000")), stopping);
+    let (told, ()) = tokio::join!(sync(&alice, format!("since={since}&timeout=20000")), stopping);
     assert_eq!(token(&told)[..1], *"s");
 }
