@@ -81,14 +81,14 @@ pub enum Error {
     #[error("the configuration file {0} cannot be read: {1}")]
     Unreadable(PathBuf, std::io::Error),
     /// A key is not known.
-    #[error("{place} is not a key of the configuration{source_name}: it may have {expected}")]
+    #[error("{place} is not a key of the configuration{source_name}: it may have {}", with_units(allowed))]
     UnknownKey {
         /// The key with its sections.
         place: String,
         /// Where it stands.
         source_name: String,
-        /// What there may be in its place.
-        expected: String,
+        /// The keys that there may be in its place.
+        allowed: Vec<String>,
     },
     /// A value cannot be what it is.
     #[error("{0}")]
@@ -178,12 +178,17 @@ fn unknown_key(error: &figment::Error, field: &str, expected: &[&str]) -> Error 
     let mut place = section(&error.path, field);
     place.push(field.to_owned());
     let source_name = error.metadata.as_ref().map(|metadata| format!(" in {}", metadata.name)).unwrap_or_default();
-    let expected =
-        expected.iter().map(|key| match SUFFIXES.iter().find_map(|suffix| Some((key.strip_suffix(suffix.name)?, suffix))) {
-            Some((key, suffix)) => format!("{key} (as {})", suffix.example),
-            None => (*key).to_owned(),
-        });
-    Error::UnknownKey { place: place.join("."), source_name, expected: expected.collect::<Vec<_>>().join(", ") }
+    let allowed = expected.iter().map(|key| (*key).to_owned()).collect();
+    Error::UnknownKey { place: place.join("."), source_name, allowed }
+}
+
+/// Keys as they are best written: with an example of the unit where there is one.
+fn with_units(keys: &[String]) -> String {
+    let with_unit = |key: &String| {
+        let known = SUFFIXES.iter().find_map(|suffix| Some((key.strip_suffix(suffix.name)?, suffix)));
+        known.map_or_else(|| key.clone(), |(key, suffix)| format!("{key} (as {})", suffix.example))
+    };
+    keys.iter().map(with_unit).collect::<Vec<_>>().join(", ")
 }
 
 /// What a key is counted in, and the units that its value may be written in.
