@@ -132,7 +132,7 @@ async fn unsound_requests_have_their_errcodes() {
     alice.post(&path("/keys/upload"), upload(1)).await.ok();
     fails("/keys/upload", upload(2), "M_INVALID_PARAM").await;
     fails("/keys/query", json!({ "device_keys": { &bob.user_id: { "device": true } } }), "M_BAD_JSON").await;
-    fails("/keys/query", json!({}), "M_BAD_JSON").await;
+    fails("/keys/query", json!({}), "M_MISSING_PARAM").await;
     fails("/keys/claim", json!({ "one_time_keys": { "nobody": {} } }), "M_BAD_JSON").await;
     hearth.post(&path("/keys/upload"), json!({})).await.fails(401, "M_MISSING_TOKEN");
 }
@@ -227,7 +227,7 @@ async fn a_message_to_a_device_comes_down_one_sync() {
     let news = bob.get(&path("/sync")).await.ok();
     assert!(news.get("to_device").is_none_or(|part| part["events"] == json!([])), "{news}");
 
-    alice.put(&path("/sendToDevice/m.test/txn2"), json!({})).await.fails(400, "M_BAD_JSON");
+    alice.put(&path("/sendToDevice/m.test/txn2"), json!({})).await.fails(400, "M_MISSING_PARAM");
     let no_content = json!({ "messages": { &bob.user_id: { "*": "text" } } });
     alice.put(&path("/sendToDevice/m.test/txn3"), no_content).await.fails(400, "M_BAD_JSON");
     let large = json!({ "messages": { &bob.user_id: { "*": { "padding": "x".repeat(70_000) } } } });
@@ -280,7 +280,7 @@ async fn room_keys_are_backed_up() {
     alice.put(&in_version("/!one:x/s1"), key(3)).await.ok();
     assert_eq!(alice.get(&in_version("/!one:x/s1")).await.ok(), key(3));
     alice.get(&in_version("/!one:x/s9")).await.fails(404, "M_NOT_FOUND");
-    alice.put(&in_version("/!one:x/s1"), json!({ "is_verified": true })).await.fails(400, "M_BAD_JSON");
+    alice.put(&in_version("/!one:x/s1"), json!({ "is_verified": true })).await.fails(400, "M_MISSING_PARAM");
 
     let second = alice.post(&at("/version"), data).await.ok()["version"].clone();
     let wrong = alice.put(&in_version(""), all).await.fails(403, "M_WRONG_ROOM_KEYS_VERSION");
