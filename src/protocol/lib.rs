@@ -24,6 +24,6 @@ pub mod version;
 #[cfg(test)]
 mod fixtures;
 #[cfg(test)]
-mod scenario;
-#[cfg(test)]
 mod properties;
+#[cfg(test)]
+mod scenario;

@@ -189,6 +189,9 @@ enum Step {
     Delete(u64),
 }
 
+/// Rows of a range, and one row.
+type Found = (Vec<(u64, String)>, Option<String>);
+
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![(0..20_u64, "[a-z]{0,3}").prop_map(|(k, v)| Step::Put(k, v)), (0..20_u64).prop_map(Step::Delete)];
     proptest::collection::vec(step, 0..12)
@@ -217,7 +220,7 @@ proptest! {
             Ok(())
         };
         store.transact(&[Lock::Room(room)], |tx| apply(tx, &mut model, &stored)).unwrap().wait().unwrap();
-        let check = |tx: &mut Tx<'_>| -> Result<(Vec<(u64, String)>, Option<String>)> {
+        let check = |tx: &mut Tx<'_>| -> Result<Found> {
             apply(tx, &mut model, &own)?;
             let range = Range::of(&Lead((room,))).from(&(room, low)).before(&(room, high));
             let range = if reversed { range.reversed() } else { range };

@@ -2,12 +2,12 @@
 //!
 //! Everything here is given snapshots only, so it cannot write.
 
+pub mod directory;
 mod error;
 pub mod filter;
 pub mod history;
 mod json;
 mod memory;
-pub mod directory;
 pub mod relations;
 pub mod stripped;
 pub mod sync;

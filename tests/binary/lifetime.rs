@@ -65,7 +65,7 @@ fn a_stop_answers_those_who_wait() {
         assert_eq!(waiting.join().unwrap().0, 200);
         assert!(began.elapsed().as_secs() < 10, "at once, not at the end of its timeout");
     });
-    server.stop();
+    assert!(server.wait().success());
 }
 
 #[test]
@@ -116,6 +116,27 @@ fn a_socket_that_a_crash_left_is_no_hindrance() {
     let server = place.serve(&[]);
     assert_eq!(place.ok(&["user", "list"]), "");
     server.stop();
+}
+
+#[test]
+fn the_service_manager_is_told_how_it_fares() {
+    let place = Place::new();
+    let path = place.folder.path().join("notify");
+    let manager = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+    manager.set_read_timeout(Some(std::time::Duration::from_secs(20))).unwrap();
+    let hear = || {
+        let mut state = [0; 64];
+        let length = manager.recv(&mut state).unwrap();
+        String::from_utf8(state[..length].to_vec()).unwrap()
+    };
+    let server = place.serve_with(&[], |command| {
+        command.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "100000");
+    });
+    assert_eq!((hear(), hear(), hear()), ("READY=1".into(), "WATCHDOG=1".into(), "WATCHDOG=1".into()));
+    server.signal("TERM");
+    let told = (0..100).map(|_| hear()).find(|state| state != "WATCHDOG=1");
+    assert_eq!(told.as_deref(), Some("STOPPING=1"));
+    assert!(server.wait().success());
 }
 
 #[test]

@@ -98,8 +98,13 @@ impl Running {
     }
 
     /// Sends a signal and waits for the end.
-    pub fn end(mut self, signal: &str) -> ExitStatus {
+    pub fn end(self, signal: &str) -> ExitStatus {
         self.signal(signal);
+        self.wait()
+    }
+
+    /// Waits for the end.
+    pub fn wait(mut self) -> ExitStatus {
         let began = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {

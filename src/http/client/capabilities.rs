@@ -22,7 +22,7 @@ async fn capabilities(_: Call<Session>, _: Request) -> Result<Json<Value>> {
         "m.set_displayname": { "enabled": true },
         "m.set_avatar_url": { "enabled": true },
         "m.3pid_changes": { "enabled": false },
-        "m.get_login_token": { "enabled": false },
+        "m.get_login_token": { "enabled": true },
         "m.forget_forced_upon_leave": { "enabled": false },
         "m.profile_fields": { "enabled": true },
     } })))

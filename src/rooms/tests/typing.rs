@@ -8,7 +8,11 @@ use crate::typing::{self, TIMEOUT_MAX_MS};
 impl World {
     /// After what came before is on disk: typing itself waits for none.
     fn now(&self) -> store::Snapshot {
-        self.store.transact(&[], |tx| Ok::<_, store::Error>(tx.touch(Topic::User(store::UserNo(0))))).unwrap().wait().unwrap();
+        let touch = |tx: &mut store::Tx<'_>| {
+            tx.touch(Topic::User(store::UserNo(0)));
+            Ok::<_, store::Error>(())
+        };
+        self.store.transact(&[], touch).unwrap().wait().unwrap();
         self.store.snapshot()
     }
 
