@@ -37,6 +37,9 @@ pub enum Error {
     /// The room version is not known.
     #[error("the room version {0:?} is not supported")]
     UnsupportedVersion(String),
+    /// The user reacted so to this event before.
+    #[error("you have reacted so already")]
+    DuplicateAnnotation,
     /// The alias is taken.
     #[error("the alias is in use")]
     AliasInUse,

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use store::{Lead, Owner, Preset, Range, Read, RoomNo, Table, UserNo};
 
 use crate::{
-    EventNo, Pos, Result,
+    Error, EventNo, NewEvent, Pos, Result, Sender,
     events::{self, Header},
     head::OpenRoom,
 };
@@ -23,6 +23,9 @@ pub(crate) static SUMMARIES: Table<(RoomNo, EventNo), Summary> =
         .owned_by(Owner::Room);
 pub(crate) static PARTICIPANTS: Table<(RoomNo, EventNo, UserNo), u32> =
     Table::new("thread_participants", "How many events of a thread each user sent.").owned_by(Owner::Room);
+
+/// The relation of reactions.
+const ANNOTATION: &str = "m.annotation";
 
 /// The longest relation type that is indexed, in bytes.
 const REL_TYPE_MAX: usize = 255;
@@ -79,6 +82,29 @@ pub fn summary(db: &impl Read, room: RoomNo, parent: EventNo) -> Result<Option<S
 /// As the database says.
 pub fn participates(db: &impl Read, room: RoomNo, root: (EventNo, &Header), user: UserNo) -> Result<bool> {
     Ok(root.1.sender == user || db.get(&PARTICIPANTS, &(room, root.0, user))?.is_some_and(|sent| sent > 0))
+}
+
+/// The most children of an event that are looked at for a reaction that is there already.
+const ANNOTATIONS_MAX: usize = 10_000;
+
+/// Refuses a second reaction of the same user with the same key to the same event ("Event annotations and reactions").
+pub(crate) fn check_annotation(room: &OpenRoom<'_, '_>, sender: &Sender, new: &NewEvent) -> Result<()> {
+    let relation =
+        new.content.get("m.relates_to").cloned().and_then(|relation| serde_json::from_value::<RelatesTo>(relation).ok());
+    let Some(relation) = relation.filter(|relation| relation.rel_type == ANNOTATION) else { return Ok(()) };
+    let Some((parent, _)) = events::by_id(room.tx, room.no, &relation.event_id)? else { return Ok(()) };
+    for child in children(room.tx, room.no, parent)?.take(ANNOTATIONS_MAX) {
+        let child = child?;
+        if child.rel_type != ANNOTATION {
+            continue;
+        }
+        let stored = events::event(room.tx, room.no, child.no)?;
+        let same = stored.event.sender == sender.id && stored.event.kind == new.kind;
+        if same && of(&stored.event).is_some_and(|other| other.key == relation.key) {
+            return Err(Error::DuplicateAnnotation);
+        }
+    }
+    Ok(())
 }
 
 /// A child of an event.

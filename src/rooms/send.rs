@@ -20,7 +20,7 @@ use crate::{
     events::{self, Txn},
     head::OpenRoom,
     members::Membership,
-    redaction, state,
+    redaction, relations, state,
 };
 
 pub(crate) static TXNS: Table<(UserNo, String), (RoomNo, EventNo, u64)> =
@@ -101,6 +101,7 @@ pub fn send(
         if let Some(target) = &new.redacts {
             check_redaction(&open, sender, target)?;
         }
+        relations::check_annotation(&open, sender, &new)?;
         let (no, event) = send_in(&mut open, identity, sender, new, txn.clone(), now_ms)?;
         open.save()?;
         if let Some(txn) = &txn {

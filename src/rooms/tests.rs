@@ -219,6 +219,25 @@ fn an_event_tells_of_its_last_edit_and_its_thread() {
 }
 
 #[test]
+fn a_user_reacts_with_one_key_once() {
+    let world = World::new();
+    let (alice, bob) = (world.user("alice"), world.user("bob"));
+    let (room, _) = world.room(&alice, "12", Preset::PublicChat);
+    world.change(&bob, room, &bob, Action::Join).unwrap();
+    let message = world.say(&alice, room, "cake?").unwrap();
+    let react = |who: &Sender, key: &str| {
+        let relation = json!({ "rel_type": "m.annotation", "event_id": message, "key": key });
+        let content = Object::from_iter([("m.relates_to".to_owned(), relation)]);
+        let new = NewEvent { kind: "m.reaction".into(), content, ..NewEvent::default() };
+        send::send(&world.store, &world.identity, who, room, new, None, 1).map(|sent| sent.wait().unwrap())
+    };
+    react(&alice, "yes").unwrap();
+    react(&alice, "no").unwrap();
+    react(&bob, "yes").unwrap();
+    assert!(matches!(react(&bob, "yes"), Err(Error::DuplicateAnnotation)));
+}
+
+#[test]
 fn an_upgraded_room_keeps_its_name_and_silences_the_old_one() {
     let world = World::new();
     let (alice, bob) = (world.user("alice"), world.user("bob"));

@@ -233,13 +233,13 @@ pub(crate) fn remove(tx: &mut Tx<'_>, user: UserNo, ids: &[OwnedDeviceId], touch
 /// # Errors
 /// As the store.
 pub fn seen(store: &Store, user: UserNo, device: DeviceNo, ip: &str, now_ms: u64) -> store::Result<()> {
-    let last = store.snapshot().get(&SEEN, &(user, device))?;
-    if last.is_some_and(|last| now_ms < last.at_ms.saturating_add(SEEN_EVERY_MS)) {
+    let lately = |last: Option<Seen>| last.is_some_and(|last| now_ms < last.at_ms.saturating_add(SEEN_EVERY_MS));
+    if lately(store.snapshot().get(&SEEN, &(user, device))?) {
         return Ok(());
     }
     let pending = store.transact(&[Lock::User(user)], |tx| {
-        // The device may have gone since the caller was let in.
-        if !sessions::exists(tx, user, device)? {
+        // The snapshot may be older than the last such write, and the device may have gone since the caller was let in.
+        if lately(tx.get(&SEEN, &(user, device))?) || !sessions::exists(tx, user, device)? {
             return Ok(());
         }
         tx.put(&SEEN, &(user, device), &Seen { at_ms: now_ms, ip: ip.to_owned() })

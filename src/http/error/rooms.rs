@@ -21,6 +21,9 @@ impl From<rooms::Error> for Error {
                 "M_UNSUPPORTED_ROOM_VERSION",
                 format!("Room version {version:?} is not supported"),
             ),
+            Rooms::DuplicateAnnotation => {
+                Self::new(StatusCode::BAD_REQUEST, "M_DUPLICATE_ANNOTATION", "You have reacted so already")
+            }
             Rooms::AliasInUse => Self::new(StatusCode::BAD_REQUEST, "M_ROOM_IN_USE", "The alias is in use"),
             Rooms::BadAlias(reason) => Self::new(StatusCode::BAD_REQUEST, "M_BAD_ALIAS", reason),
             Rooms::Users(error) => error.into(),
