@@ -61,6 +61,8 @@ fn a_message_arrives_once_and_in_order() {
     assert_eq!(client.sync(&store, 100), [4, 5]);
     assert_eq!(client.sync(&store, 100), [0; 0]);
     assert_eq!(waiting(&store), 0);
+    // The last acknowledgement is on disk by now, and there is none to come.
+    assert_eq!(client.sync(&store, 100), [0; 0]);
     assert_eq!(client.token, store.snapshot().seq(), "nothing waits, so the token is that of the snapshot");
     let mut new = Client { device: &laptop, token: Seq(0) };
     assert_eq!(new.sync(&store, 100), [0; 0], "a client that starts anew does not get it again");
