@@ -20,6 +20,7 @@ mod key_error;
 pub mod keys;
 pub mod numbers;
 pub mod one_time_keys;
+pub mod openid;
 pub mod passwords;
 pub mod profiles;
 pub mod push_rules;
@@ -79,6 +80,7 @@ pub const TABLES: &[&TableSpec] = &[
     one_time_keys::TABLES[2],
     one_time_keys::TABLES[3],
     one_time_keys::TABLES[4],
+    openid::TABLES[0],
     profiles::TABLES[0],
     profiles::TABLES[1],
     registration_tokens::TABLES[0],

@@ -17,7 +17,7 @@ use crate::{
     Error, Result, Token,
     accounts::{self, Kind},
     devices::{self, DeviceNo, Keep, NewDevice},
-    numbers,
+    numbers, openid,
     token::{TokenHash, hash_of},
 };
 
@@ -401,16 +401,16 @@ pub fn login_by_token(
     })
 }
 
-/// Deletes login tokens that expired unused: to be called now and then.
+/// Deletes login and OpenID tokens that expired: to be called now and then.
 ///
 /// # Errors
 /// As the store.
 pub fn purge(store: &Store, now_ms: u64) -> Result<Pending<()>> {
     store.transact(&[], |tx| {
-        let rows = tx.range(&LOGIN, &Range::of(&()))?.take(PURGED_MAX).collect::<store::Result<Vec<_>>>()?;
-        for (hash, _) in rows.into_iter().filter(|(_, row)| row.expires_ms <= now_ms) {
-            tx.delete(&LOGIN, &hash)?;
-        }
-        Ok(())
+        let expired =
+            |row: &store::Result<(TokenHash, LoginToken)>| row.as_ref().map_or(true, |(_, row)| row.expires_ms <= now_ms);
+        let rows = tx.range(&LOGIN, &Range::of(&()))?.filter(expired).take(PURGED_MAX).collect::<store::Result<Vec<_>>>()?;
+        rows.iter().try_for_each(|(hash, _)| tx.delete(&LOGIN, hash))?;
+        Ok(openid::purge(tx, now_ms)?)
     })
 }

@@ -13,6 +13,7 @@ mod keys;
 mod login;
 mod media;
 mod membership;
+mod openid;
 mod profile;
 mod push_rules;
 mod receipts;
@@ -41,6 +42,7 @@ pub(crate) fn routes() -> Vec<Route> {
         capabilities::routes(),
         create_room::routes(),
         devices::routes(),
+        directory::routes(),
         filters::routes(),
         history::routes(),
         key_backup::routes(),
@@ -48,17 +50,17 @@ pub(crate) fn routes() -> Vec<Route> {
         login::routes(),
         media::routes(),
         membership::routes(),
+        openid::routes(),
         profile::routes(),
         push_rules::routes(),
         receipts::routes(),
         register::routes(),
+        relations::routes(),
         send::routes(),
         sync::routes(),
         thirdparty::routes(),
         to_device::routes(),
         typing::routes(),
-        directory::routes(),
-        relations::routes(),
         upgrade::routes(),
         versions::routes(),
         voip::routes(),

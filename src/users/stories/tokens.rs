@@ -1,5 +1,5 @@
 use super::*;
-use crate::Error;
+use crate::{Error, openid};
 
 #[test]
 fn a_token_stands_for_its_device_until_logout() {
@@ -81,4 +81,19 @@ fn a_login_token_is_good_once_and_for_two_minutes() {
     assert!(matches!(log_in("", 1), Err(Error::WrongCredentials)));
     sessions::purge(&store, 120_000).unwrap().wait().unwrap();
     assert!(matches!(log_in(&late, 1), Err(Error::WrongCredentials)), "purged");
+}
+
+#[test]
+fn an_openid_token_tells_who_someone_is_and_no_more() {
+    let store = store();
+    let (alice, _) = register(&store, "alice");
+    let token = openid::issue(&store, &mut rand::rng(), alice, 0).unwrap().wait().unwrap().into_text();
+    let owner = |now_ms: u64| openid::owner(&store.snapshot(), &token, now_ms).unwrap();
+    assert_eq!((owner(openid::HOLDS_MS - 1), owner(openid::HOLDS_MS)), (Some(alice), None));
+    assert!(sessions::authenticate(&store.snapshot(), &token, 1).is_err(), "it opens nothing");
+    assert_eq!(openid::owner(&store.snapshot(), "", 1).unwrap(), None);
+    crate::accounts::set_locked(&store, alice, true).unwrap().wait().unwrap();
+    assert_eq!(owner(1), None);
+    sessions::purge(&store, openid::HOLDS_MS).unwrap().wait().unwrap();
+    assert_eq!(store.dump(&openid::TABLES).unwrap(), "openid_tokens\n");
 }
