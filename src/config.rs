@@ -34,6 +34,8 @@ pub struct Config {
     pub data: PathBuf,
     /// The memory that the database and the caches of all layers share, in bytes.
     pub memory_bytes: usize,
+    /// Whether users see who of those they share a room with is online.
+    pub presence: bool,
     /// What is logged and how.
     pub log: telemetry::Config,
     /// Listeners, limits, discovery, calls.
@@ -52,6 +54,7 @@ impl Default for Config {
             server_name: None,
             data: "./data".into(),
             memory_bytes: 128 << 20,
+            presence: true,
             log: telemetry::Config::default(),
             http: http_layer::Config::default(),
             registration: users::registration::Config::default(),

@@ -76,6 +76,12 @@ const JOBS: &[Job] = &[
         run: |context| Box::pin(sweep_media(context)),
     },
     Job {
+        name: "presence",
+        about: "Shows users as idle or gone",
+        every: Duration::from_secs(2),
+        run: |context| Box::pin(refresh_presence(context)),
+    },
+    Job {
         name: "profiles",
         about: "Shows changed display names and avatars in rooms",
         every: Duration::from_secs(1),
@@ -98,6 +104,15 @@ const JOBS: &[Job] = &[
 async fn expire_typing(context: Arc<Context>) -> Outcome {
     let ended = rooms::typing::expire(&context.server.store, context.server.now_ms())?;
     Ok(format!("{ended} users no longer type"))
+}
+
+async fn refresh_presence(context: Arc<Context>) -> Outcome {
+    let server = &context.server;
+    if !server.users.presence {
+        return Ok("presence is switched off".into());
+    }
+    let changed = rooms::presence::refresh(&server.store, &server.online, server.now_ms())?;
+    Ok(format!("{changed} users are idle or gone now"))
 }
 
 async fn prune_transactions(context: Arc<Context>) -> Outcome {

@@ -62,7 +62,7 @@ fn build(config: Config) -> Result<Hearth> {
     let server = Server::new(Setup {
         identity: Identity { server_name: name.clone(), key },
         config: config.http,
-        users: users::Config { registration: config.registration, sessions: config.sessions },
+        users: users::Config { registration: config.registration, sessions: config.sessions, presence: config.presence },
         media: Arc::clone(&media),
         store: Arc::clone(&store),
         clock: Arc::new(SystemClock::default()),

@@ -11,7 +11,7 @@ use rand::{SeedableRng, rngs::StdRng};
 use ruma::OwnedServerName;
 use store::{Snapshot, Store};
 use tokio::sync::{Semaphore, watch};
-use users::{shared_secret::Nonces, uiaa};
+use users::{presence::Online, shared_secret::Nonces, uiaa};
 
 use crate::{
     config::Config,
@@ -85,6 +85,8 @@ pub struct Server {
     pub memory: views::Memory,
     /// Counters, and the registry to which other layers add theirs.
     pub metrics: Metrics,
+    /// Who is connected.
+    pub online: Online,
     pub(crate) limits: Limits,
     /// Interactive authentications that are under way.
     pub(crate) interactive: uiaa::Sessions,
@@ -106,6 +108,7 @@ impl Server {
             identity,
             memory: views::Memory::default(),
             metrics: Metrics::new(Arc::clone(&store)),
+            online: Online::default(),
             limits: Limits::new(config.limits.clone()),
             blocking: Arc::new(Semaphore::new(config.blocking_max.max(1))),
             interactive: uiaa::Sessions::default(),

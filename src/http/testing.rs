@@ -168,6 +168,15 @@ impl Hearth {
         Ask { router: self.metrics.clone(), ..self.get(path) }
     }
 
+    /// Waits until what nobody waits for (typing, presence, acknowledgements) is on disk too.
+    pub async fn settle(&self) {
+        let touch = |tx: &mut store::Tx<'_>| {
+            tx.touch(store::Topic::User(UserNo(0)));
+            Ok::<_, store::Error>(())
+        };
+        self.server.store.transact(&[], touch).expect("a write").durable().await.expect("the store in memory does not fail");
+    }
+
     /// A new user with a device. They have no password; a test of passwords registers by `POST /register`.
     pub async fn register(&self, localpart: &str) -> Person {
         self.register_as(localpart, Kind::Person, false).await

@@ -14,6 +14,7 @@ mod head;
 pub mod members;
 pub mod membership;
 pub mod numbers;
+pub mod presence;
 pub mod receipts;
 mod redaction;
 pub mod relations;

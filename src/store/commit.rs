@@ -31,6 +31,8 @@ pub(crate) struct CommitState {
     pub(crate) written: Seq,
     waiting: Vec<oneshot::Sender<Result<()>>>,
     touched: Vec<Topic>,
+    /// To be woken though they did not change.
+    woken: Vec<Topic>,
     /// Why writes are refused, once the disk failed.
     failed: Option<Error>,
     closing: bool,
@@ -60,7 +62,14 @@ impl Shared {
             cache: Arc::clone(&cache),
             watches: Arc::clone(&watches),
         };
-        let state = CommitState { written: seq, waiting: Vec::new(), touched: Vec::new(), failed: None, closing: false };
+        let state = CommitState {
+            written: seq,
+            waiting: Vec::new(),
+            touched: Vec::new(),
+            woken: Vec::new(),
+            failed: None,
+            closing: false,
+        };
         Self {
             db,
             commit: Mutex::new(state),
@@ -85,6 +94,7 @@ impl Shared {
             }
             let waiting = std::mem::take(&mut state.waiting);
             let mut touched = std::mem::take(&mut state.touched);
+            let mut woken = std::mem::take(&mut state.woken);
             let seq = state.written;
             let cache_changes = self.cache.changes();
             let rows = Frozen::now(&self.db);
@@ -97,7 +107,8 @@ impl Shared {
                 let (cache, watches) = (Arc::clone(&self.cache), Arc::clone(&self.watches));
                 let published = Published { seq, rows, cache, cache_changes, watches };
                 *self.published.write() = Snapshot { inner: Arc::new(published) };
-                self.watches.wake(&touched);
+                woken.append(&mut touched);
+                self.watches.wake(&woken);
             }
             for waiter in waiting {
                 // Who no longer waits does not need to know.
@@ -118,7 +129,7 @@ impl Shared {
         if let Some(failed) = &state.failed {
             return Err(failed.clone());
         }
-        if let Some(Finished { mut batch, touched, replaced }) = finished {
+        if let Some(Finished { mut batch, touched, woken, replaced }) = finished {
             let seq = Seq(state.written.0 + 1);
             put_seq(&self.db, &mut batch, seq)?;
             let mut options = WriteOptions::default();
@@ -132,6 +143,7 @@ impl Shared {
             self.cache.forget(&replaced);
             state.written = seq;
             state.touched.extend(touched);
+            state.woken.extend(woken);
         }
         let (sender, receiver) = oneshot::channel();
         state.waiting.push(sender);

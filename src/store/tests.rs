@@ -114,6 +114,14 @@ async fn a_watch_wakes_for_its_room_only_and_after_the_row_is_visible() {
     assert!(waited.is_err(), "the other room did not change");
     let topics = [Topic::Room(RoomNo(1)), Topic::Room(RoomNo(2))];
     assert_eq!(store.snapshot().changed_since(since, topics), [Topic::Room(RoomNo(1))]);
+    let news = |tx: &mut Tx<'_>| {
+        tx.touch(Topic::Presence);
+        tx.wake(Topic::Room(RoomNo(2)));
+        Ok::<_, Error>(())
+    };
+    store.transact(&[], news).unwrap().wait().unwrap();
+    other.changed().await;
+    assert_eq!(store.snapshot().changed_since(since, topics), [Topic::Room(RoomNo(1))], "woken, but not changed");
 }
 
 #[test]

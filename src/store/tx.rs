@@ -28,6 +28,8 @@ pub struct Tx<'s> {
     locks: Vec<Lock>,
     overlay: BTreeMap<&'static str, Changes>,
     touched: Vec<Topic>,
+    /// Woken, but not changed.
+    woken: Vec<Topic>,
     /// Rows of cached tables that are no longer what they were.
     replaced: Vec<(&'static str, Box<[u8]>)>,
     /// Held from the first time the transaction needs to be alone (a sequence number, an interned number) to its end.
@@ -64,6 +66,7 @@ impl<'s> Tx<'s> {
             locks: locks.to_vec(),
             overlay: BTreeMap::new(),
             touched: Vec::new(),
+            woken: Vec::new(),
             replaced: Vec::new(),
             alone: RefCell::new(None),
         }
@@ -148,6 +151,11 @@ impl<'s> Tx<'s> {
         }
     }
 
+    /// Wakes who watches this, which does not count as changed: they look for something else.
+    pub fn wake(&mut self, topic: Topic) {
+        self.woken.push(topic);
+    }
+
     fn change<K>(&mut self, table: &TableSpec, key: &impl AsKey<K>, value: Option<Vec<u8>>) -> Result<()> {
         let mut bytes = Vec::with_capacity(48);
         key.encode(&mut bytes);
@@ -189,7 +197,7 @@ impl<'s> Tx<'s> {
                 }
             }
         }
-        Ok((guard, Some(Finished { batch, touched: self.touched, replaced: self.replaced })))
+        Ok((guard, Some(Finished { batch, touched: self.touched, woken: self.woken, replaced: self.replaced })))
     }
 }
 
@@ -197,6 +205,7 @@ impl<'s> Tx<'s> {
 pub(crate) struct Finished {
     pub(crate) batch: WriteBatch,
     pub(crate) touched: Vec<Topic>,
+    pub(crate) woken: Vec<Topic>,
     pub(crate) replaced: Vec<(&'static str, Box<[u8]>)>,
 }
 

@@ -14,6 +14,8 @@ pub enum Topic {
     Room(RoomNo),
     /// Any row of this user that [`crate::Table::wakes`].
     User(UserNo),
+    /// Who is online, of all users. Too much to wait for: those who share a room are [woken](crate::Tx::wake) there.
+    Presence,
 }
 
 /// Topics remembered with the commit that last changed them. Beyond this the oldest knowledge is dropped, and what is

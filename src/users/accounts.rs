@@ -8,7 +8,7 @@ use ruma::{OwnedUserId, ServerName, UserId};
 use serde::{Deserialize, Serialize};
 use store::{Lock, Owner, Pending, Range, Read, Store, Table, Topic, Tx, UserNo};
 
-use crate::{Error, Result, account_data, devices, forget_user, numbers, passwords::Hashed, profiles, push_rules};
+use crate::{Error, Result, account_data, devices, forget_user, numbers, passwords::Hashed, presence, profiles, push_rules};
 
 static ACCOUNTS: Table<UserNo, Account> =
     Table::new("accounts", "The accounts of this server, deactivated ones included.").owned_by(Owner::User);
@@ -257,6 +257,7 @@ pub fn deactivate(store: &Store, user: UserNo, erase: bool, touch: &[Topic]) -> 
             profiles::erase(tx, user)?;
         }
         account_data::erase(tx, user)?;
+        presence::forget(tx, user)?;
         devices::remove_all(tx, user, devices::Keep::None, touch)?;
         Ok(forget_user(tx, user, touch)?)
     })

@@ -22,6 +22,7 @@ pub mod numbers;
 pub mod one_time_keys;
 pub mod openid;
 pub mod passwords;
+pub mod presence;
 pub mod profiles;
 pub mod push_rules;
 pub mod registration;
@@ -44,12 +45,21 @@ pub use key_error::KeyError;
 pub use token::Token;
 
 /// What an operator chooses of this layer.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Config {
     /// How accounts are made.
     pub registration: registration::Config,
     /// How long tokens hold.
     pub sessions: sessions::Config,
+    /// Whether users see who of those they share a room with is online.
+    pub presence: bool,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let (registration, sessions) = (registration::Config::default(), sessions::Config::default());
+        Self { registration, sessions, presence: true }
+    }
 }
 
 /// All tables of this layer.
@@ -81,6 +91,8 @@ pub const TABLES: &[&TableSpec] = &[
     one_time_keys::TABLES[3],
     one_time_keys::TABLES[4],
     openid::TABLES[0],
+    presence::TABLES[0],
+    presence::TABLES[1],
     profiles::TABLES[0],
     profiles::TABLES[1],
     registration_tokens::TABLES[0],

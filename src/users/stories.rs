@@ -15,6 +15,7 @@ mod account_data;
 mod accounts;
 mod devices;
 mod filters;
+mod presence;
 mod profiles;
 mod push_rules;
 mod refreshing;

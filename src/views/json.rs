@@ -14,7 +14,12 @@ pub(crate) fn event(kind: &str, content: impl Serialize) -> Result<Box<RawValue>
         kind: &'a str,
         content: C,
     }
-    Ok(to_raw_value(&Event { kind, content }).map_err(JsonError::from).map_err(rooms::Error::from)?)
+    raw_of(&Event { kind, content })
+}
+
+/// Any value as JSON.
+pub(crate) fn raw_of(value: &impl Serialize) -> Result<Box<RawValue>> {
+    Ok(to_raw_value(value).map_err(JsonError::from).map_err(rooms::Error::from)?)
 }
 
 /// Stored JSON text as a value that is copied and not looked into.

@@ -224,6 +224,7 @@ async fn a_message_to_a_device_comes_down_one_sync() {
     assert_eq!(sync(&bob, &since).await["to_device"]["events"].as_array().unwrap().len(), 1, "the answer may be lost");
     let after = sync(&bob, news["next_batch"].as_str().unwrap()).await;
     assert!(after.get("to_device").is_none_or(|part| part["events"] == json!([])), "{after}");
+    hearth.settle().await;
     let news = bob.get(&path("/sync")).await.ok();
     assert!(news.get("to_device").is_none_or(|part| part["events"] == json!([])), "{news}");
 

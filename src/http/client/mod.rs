@@ -14,6 +14,7 @@ mod login;
 mod media;
 mod membership;
 mod openid;
+mod presence;
 mod profile;
 mod push_rules;
 mod receipts;
@@ -51,6 +52,7 @@ pub(crate) fn routes() -> Vec<Route> {
         media::routes(),
         membership::routes(),
         openid::routes(),
+        presence::routes(),
         profile::routes(),
         push_rules::routes(),
         receipts::routes(),

@@ -12,6 +12,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{
+    presence,
     rooms::{room, sender},
     with::With,
 };
@@ -66,6 +67,7 @@ async fn read_markers(call: Call<Session>, request: set_read_marker::Request) ->
 /// Waits for the disk, though a lost receipt would do no harm: a client that syncs next must find it.
 async fn mark_all(call: &Call<Session>, room_id: &RoomId, marks: &[Mark]) -> Result<()> {
     let room = room(&call.snapshot(), room_id)?;
+    presence::acted(call)?;
     receipts::mark(&call.server.store, &sender(&call.session), room, marks, call.now_ms())?.durable().await?;
     Ok(())
 }

@@ -6,7 +6,10 @@ use ruma::api::client::{
     state::send_state_event::v3 as send_state,
 };
 
-use super::rooms::{content, room, sender, txn};
+use super::{
+    presence,
+    rooms::{content, room, sender, txn},
+};
 use crate::{
     Call, Class, Result, Route,
     auth::{Session, UserOrGuest},
@@ -38,6 +41,7 @@ async fn message(call: Call<Session>, request: send_message::Request) -> Result<
     let room = room(&call.snapshot(), &request.room_id)?;
     let (server, sender) = (&call.server, sender(&call.session));
     let sent = rooms::send::send(&server.store, &server.identity, &sender, room, new, txn, call.now_ms())?;
+    presence::acted(&call)?;
     Ok(send_message::Response::new(sent.durable().await?))
 }
 
@@ -51,6 +55,7 @@ async fn state(call: Call<Session>, request: send_state::Request) -> Result<send
     let room = room(&call.snapshot(), &request.room_id)?;
     let (server, sender) = (&call.server, sender(&call.session));
     let sent = rooms::send::send(&server.store, &server.identity, &sender, room, new, None, call.now_ms())?;
+    presence::acted(&call)?;
     Ok(send_state::Response::new(sent.durable().await?))
 }
 
@@ -63,5 +68,6 @@ async fn redact(call: Call<Session>, request: redact_event::Request) -> Result<r
     let room = room(&call.snapshot(), &request.room_id)?;
     let (server, sender) = (&call.server, sender(&call.session));
     let sent = rooms::send::send(&server.store, &server.identity, &sender, room, new, txn, call.now_ms())?;
+    presence::acted(&call)?;
     Ok(redact_event::Response::new(sent.durable().await?))
 }

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use ruma::api::{auth_scheme::AccessToken, client::filter::FilterDefinition, metadata, request};
-use store::{Snapshot, Watch};
+use store::{Snapshot, Topic, Watch};
 use tokio::time::Instant;
 use users::{filters, to_device};
 use views::{
@@ -12,6 +12,7 @@ use views::{
     token::SyncToken,
 };
 
+use super::presence;
 use crate::{
     Call, Class, Error, Json, Result, Route,
     auth::{Session, UserOrGuest},
@@ -63,6 +64,9 @@ pub struct Request {
     #[ruma_api(query)]
     #[serde(default, rename = "org.matrix.msc4222.use_state_after")]
     unstable_use_state_after: bool,
+    /// How the user is, by this device.
+    #[ruma_api(query)]
+    set_presence: Option<String>,
 }
 
 pub(crate) fn routes() -> Vec<Route> {
@@ -71,6 +75,7 @@ pub(crate) fn routes() -> Vec<Route> {
 
 async fn sync(call: Call<Session>, request: Request) -> Result<Response> {
     let deadline = Instant::now() + Duration::from_millis(request.timeout).min(TIMEOUT_MAX);
+    let _online = presence::arrive(&call, request.set_presence.as_deref())?;
     let asked = asked(&call, request)?;
     if let Some(since) = asked.since {
         to_device::acknowledge(&call.server.store, asked.who.user, asked.who.device, since.to_device)?;
@@ -119,6 +124,7 @@ async fn poll(server: &Arc<Server>, mut asked: v3::Request, deadline: Instant) -
                 let topics = v3::topics(&asked.who, &rooms);
                 let watch = server.store.watch(topics.clone());
                 // What changed before the watch began does not wake it.
+                let topics = topics.into_iter().chain([Topic::Presence]);
                 if !server.snapshot().changed_since(db.seq(), topics).is_empty() {
                     watched = Some((rooms, watch));
                     continue;
@@ -139,11 +145,11 @@ async fn answer(server: &Arc<Server>, db: &Snapshot, asked: &v3::Request) -> Res
     let now_ms = server.now_ms();
     let is_short = asked.since.is_some_and(|since| db.seq().0.saturating_sub(since.seq.0) <= INLINE_COMMITS_MAX);
     if is_short && !asked.full_state {
-        return Ok(v3::sync(db, &server.memory, asked, now_ms)?);
+        return Ok(v3::sync(db, &server.memory, presence::online(server), asked, now_ms)?);
     }
     let (server, db, asked) = (Arc::clone(server), db.clone(), asked.clone());
     let of = Arc::clone(&server);
-    of.blocking(move || v3::sync(&db, &server.memory, &asked, now_ms)).await
+    of.blocking(move || v3::sync(&db, &server.memory, presence::online(&server), &asked, now_ms)).await
 }
 
 #[cfg(test)]

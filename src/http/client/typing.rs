@@ -5,6 +5,7 @@ use ruma::{RoomId, api::client::typing::create_typing_event::v3 as create_typing
 use serde::Deserialize;
 
 use super::{
+    presence,
     rooms::room,
     with::{With, own},
 };
@@ -32,5 +33,6 @@ async fn set(call: Call<Session>, request: With<create_typing_event::Request, Bo
     let timeout_ms = typing.then(|| timeout.unwrap_or(TIMEOUT_DEFAULT_MS));
     let room = room(&call.snapshot(), &room_id)?;
     typing::set(&call.server.store, call.session.user, room, timeout_ms, call.now_ms())?;
+    presence::acted(&call)?;
     Ok(create_typing_event::Response::new())
 }

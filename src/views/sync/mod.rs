@@ -8,6 +8,7 @@ pub mod device_lists;
 pub mod ephemeral;
 pub mod excerpt;
 pub mod members;
+pub mod presence;
 pub mod state;
 pub mod unread;
 pub mod v3;

@@ -12,7 +12,9 @@ use ruma::{OwnedUserId, api::client::filter::FilterDefinition};
 use store::{RoomNo, Seq, Snapshot, Topic};
 use users::{
     account_data::{self, AccountData},
-    one_time_keys, to_device,
+    one_time_keys,
+    presence::Online,
+    to_device,
 };
 
 pub use self::response::Response;
@@ -23,6 +25,7 @@ use crate::{
         Who,
         affected::{Affected, Extent, Part, affected},
         device_lists::{DeviceLists, device_lists},
+        presence,
         state::Target,
     },
     token::SyncToken,
@@ -46,11 +49,11 @@ pub struct Request {
     pub target: Target,
 }
 
-/// What there is to tell a device that asks, now.
+/// What there is to tell a device that asks, now. Without `online` nothing of presence.
 ///
 /// # Errors
 /// As the database says.
-pub fn sync(db: &Snapshot, memory: &Memory, request: &Request, now_ms: u64) -> Result<Response> {
+pub fn sync(db: &Snapshot, memory: &Memory, online: Option<&Online>, request: &Request, now_ms: u64) -> Result<Response> {
     let who = &request.who;
     let since = request.since.map(|token| token.clamped(db.seq()));
     let all = memory.rooms(db, who.user)?;
@@ -64,12 +67,20 @@ pub fn sync(db: &Snapshot, memory: &Memory, request: &Request, now_ms: u64) -> R
         Some(since) if news.of_user || !moved.is_empty() => device_lists(db, who, &all, since.seq, &moved)?,
         _ => DeviceLists::default(),
     };
+    let presence = match online {
+        Some(online) => {
+            let (filter, ignored) = (&request.filter.presence, &news.ignored);
+            let asked = presence::Asked { db, memory, online, who, rooms: &all, filter, ignored, now_ms };
+            asked.events(since.map(|since| since.seq), &device_lists.changed)?
+        }
+        None => Vec::new(),
+    };
     let waiting = news.to_device(db, who, since)?;
     let keys = one_time_keys::counts(db, who.user, who.device)?;
     Ok(Response {
         next_batch: SyncToken { seq: db.seq(), to_device: waiting.through }.to_string(),
         rooms,
-        presence: Events::default(),
+        presence: presence.into(),
         account_data: news.account_data(None, |kind| filter::wants_global(&request.filter.account_data, kind, None))?,
         to_device: waiting.events.into(),
         device_lists,

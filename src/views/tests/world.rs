@@ -149,7 +149,7 @@ impl Client {
             full_state,
             target: self.target,
         };
-        serde_json::to_value(v3::sync(&db, &world.memory, &request, 5000).unwrap()).unwrap()
+        serde_json::to_value(v3::sync(&db, &world.memory, None, &request, 5000).unwrap()).unwrap()
     }
 
     pub fn keep(&mut self, answer: &Value) {
