@@ -34,6 +34,8 @@ pub struct Config {
     pub data: PathBuf,
     /// The memory that the database and the caches of all layers share, in bytes.
     pub memory_bytes: usize,
+    /// The registrations of bridges and bots: files of YAML, as application services come with.
+    pub appservices: Vec<PathBuf>,
     /// Whether users see who of those they share a room with is online.
     pub presence: bool,
     /// What is logged and how.
@@ -54,6 +56,7 @@ impl Default for Config {
             server_name: None,
             data: "./data".into(),
             memory_bytes: 128 << 20,
+            appservices: Vec::new(),
             presence: true,
             log: telemetry::Config::default(),
             http: http_layer::Config::default(),

@@ -1,6 +1,7 @@
 //! Hearth: a Matrix homeserver. This package is the command line and the composition root: the only place that sees all
 //! layers, and the one that hands them to each other.
 
+pub mod appservices;
 pub mod cli;
 pub mod config;
 pub mod folder;

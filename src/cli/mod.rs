@@ -23,6 +23,7 @@ use figment::value::{Dict, Value};
 use ruma::OwnedServerName;
 
 use crate::{
+    appservices,
     config::{self, Flag, Loaded},
     folder, telemetry,
 };
@@ -154,7 +155,7 @@ macro_rules! failures {
         })+
     };
 }
-failures!(config::Error, folder::Error, telemetry::BadFilter, admin::Error, serde_json::Error, io::Error);
+failures!(appservices::Error, config::Error, folder::Error, telemetry::BadFilter, admin::Error, serde_json::Error, io::Error);
 
 /// Runs the command that the arguments name.
 #[must_use]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use admin::{Homeserver, jobs::Board};
 use http_layer::{
-    Listening, Server, Setup, SystemClock,
+    Clock as _, Listening, Server, Setup, SystemClock,
     config::Kind,
     listen::{self, Address, Reload},
 };
@@ -19,6 +19,7 @@ use users::accounts;
 
 use super::{Failure, Place, Result, Serve, notify, socket};
 use crate::{
+    appservices,
     config::{Config, Loaded},
     folder::{self, Layout},
     jobs, telemetry,
@@ -59,13 +60,18 @@ fn build(config: Config) -> Result<Hearth> {
     let media = Arc::new(Media::open(&layout.media(), config.media).map_err(folder::Error::from)?);
     tracing::info!(version = crate::VERSION, server_name = %name, data = %config.data.display(), key = key.id(), "starting");
     let store = Arc::new(store);
+    let appservices = appservices::load(&config.appservices, &name)?;
+    let clock = Arc::new(SystemClock::default());
+    appservices.make_senders(&store, clock.now_ms()).map_err(|error| Failure(error.to_string()))?;
+    let (registration, sessions, presence) = (config.registration, config.sessions, config.presence);
+    let users = users::Config { registration, sessions, presence, appservices };
     let server = Server::new(Setup {
         identity: Identity { server_name: name.clone(), key },
         config: config.http,
-        users: users::Config { registration: config.registration, sessions: config.sessions, presence: config.presence },
+        users,
         media: Arc::clone(&media),
         store: Arc::clone(&store),
-        clock: Arc::new(SystemClock::default()),
+        clock,
         rng,
     });
     let board = Arc::new(Board::default());

@@ -1,11 +1,13 @@
 //! Who calls: the kinds of authentication that a route can demand, as types, so that a handler of a route without a session
 //! cannot ask for one.
 
-use std::future::Future;
+use std::{future::Future, sync::Arc};
 
 use http::{HeaderMap, header, request::Parts};
+use ruma::{OwnedDeviceId, OwnedUserId};
+use serde::Deserialize;
 pub use users::sessions::Session;
-use users::{accounts::Kind, sessions};
+use users::{accounts::Kind, appservices::Appservice, sessions};
 
 use crate::{
     error::{Error, Result},
@@ -27,11 +29,19 @@ pub trait Auth: Copy + Send + Sync + 'static {
 
     /// The session, if there is one.
     fn session(session: &Self::Session) -> Option<&Session>;
+
+    /// Whether no rate limit holds for the caller: an application service whose registration says so, and its own user.
+    fn is_unlimited(session: &Self::Session) -> bool {
+        Self::session(session).is_some_and(Session::is_unlimited)
+    }
 }
 
 /// Anybody. A token is not looked at.
 #[derive(Clone, Copy, Debug)]
 pub struct Public;
+/// Anybody. The handler may ask for the application service whose token there is.
+#[derive(Clone, Copy, Debug)]
+pub struct PublicOrService;
 /// Anybody; a token, where there is one, must be valid.
 #[derive(Clone, Copy, Debug)]
 pub struct Optional;
@@ -68,12 +78,52 @@ impl Auth for Optional {
     async fn authenticate(self, server: &Server, parts: &Parts) -> Result<Option<Session>> {
         match token(parts)? {
             None => Ok(None),
-            Some(token) => unlocked(server, &token).await.map(Some),
+            Some(token) => unlocked(server, &token, parts).await.map(Some),
         }
     }
 
     fn session(session: &Option<Session>) -> Option<&Session> {
         session.as_ref()
+    }
+}
+
+impl Auth for PublicOrService {
+    type Session = Presented;
+    const NAME: &'static str = "public-or-appservice";
+
+    async fn authenticate(self, server: &Server, parts: &Parts) -> Result<Presented> {
+        let token = token(parts);
+        let found = token.as_ref().ok().and_then(Option::as_ref);
+        let appservice = found.and_then(|token| server.users.appservices.by_token(token));
+        Ok(Presented { token: token.map(|token| token.is_some()), appservice })
+    }
+
+    fn session(_: &Presented) -> Option<&Session> {
+        None
+    }
+
+    fn is_unlimited(presented: &Presented) -> bool {
+        presented.appservice.as_ref().is_some_and(|appservice| !appservice.rate_limited)
+    }
+}
+
+/// What came as a token at an endpoint that needs none, where it may be an application service's.
+pub struct Presented {
+    token: Result<bool>,
+    appservice: Option<Arc<Appservice>>,
+}
+
+impl Presented {
+    /// The application service.
+    ///
+    /// # Errors
+    /// 401 where there is no token, or that of nobody.
+    pub fn appservice(self) -> Result<Arc<Appservice>> {
+        match (self.appservice, self.token?) {
+            (Some(appservice), _) => Ok(appservice),
+            (None, true) => Err(Error::unknown_token(false)),
+            (None, false) => Err(Error::missing_token()),
+        }
     }
 }
 
@@ -86,7 +136,7 @@ macro_rules! with_session {
 
             async fn authenticate(self, server: &Server, parts: &Parts) -> Result<Session> {
                 let token = token(parts)?.ok_or_else(Error::missing_token)?;
-                $demand($find(server, &token).await?)
+                $demand($find(server, &token, parts).await?)
             }
 
             fn session(session: &Session) -> Option<&Session> {
@@ -103,12 +153,34 @@ with_session! {
     Admin "admin" unlocked administrator;
 }
 
-async fn unlocked(server: &Server, token: &str) -> Result<Session> {
+async fn unlocked(server: &Server, token: &str, parts: &Parts) -> Result<Session> {
+    if let Some(appservice) = server.users.appservices.by_token(token) {
+        return masquerade(server, appservice, parts);
+    }
     confirmed(server, sessions::authenticate(&server.snapshot(), token, server.now_ms())?).await
 }
 
-async fn even_locked(server: &Server, token: &str) -> Result<Session> {
+async fn even_locked(server: &Server, token: &str, parts: &Parts) -> Result<Session> {
+    if let Some(appservice) = server.users.appservices.by_token(token) {
+        return masquerade(server, appservice, parts);
+    }
     confirmed(server, sessions::authenticate_even_locked(&server.snapshot(), token, server.now_ms())?).await
+}
+
+/// An application service acts as its own user, or as the one that the query names ("Identity assertion").
+fn masquerade(server: &Server, appservice: Arc<Appservice>, parts: &Parts) -> Result<Session> {
+    #[derive(Deserialize)]
+    struct As {
+        user_id: Option<OwnedUserId>,
+        device_id: Option<OwnedDeviceId>,
+        #[serde(rename = "org.matrix.msc3202.device_id")]
+        unstable_device_id: Option<OwnedDeviceId>,
+    }
+    let query = parts.uri.query().unwrap_or_default();
+    let wrong = |_| Error::invalid_param("The query's user_id or device_id cannot be one");
+    let As { user_id, device_id, unstable_device_id } = serde_html_form::from_str(query).map_err(wrong)?;
+    let device_id = device_id.or(unstable_device_id);
+    Ok(Session::of_appservice(&server.snapshot(), appservice, user_id.as_deref(), device_id.as_deref())?)
 }
 
 /// The first use of a refreshed token revokes the one before it ("Refreshing access tokens").

@@ -217,9 +217,12 @@ async fn admit<A: Auth>(auth: A, limit: Limit, server: &Server, client: &Client,
             return Ok(session);
         }
     }
+    if A::is_unlimited(&session) {
+        return Ok(session);
+    }
     let payer = known.map_or_else(|| Payer::address(client.address), |known| Payer::User(known.user));
     server.limits.take(limit, payer, server.elapsed())?;
-    if let (Some(known), Some(address)) = (known, client.address) {
+    if let (Some(known), Some(address)) = (known.filter(|known| known.appservice.is_none()), client.address) {
         users::devices::seen(&server.store, known.user, known.device, &address.to_string(), server.now_ms())?;
     }
     Ok(session)

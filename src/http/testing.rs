@@ -114,11 +114,18 @@ impl Hearth {
         Self::build("hearth.test", config, open())
     }
 
+    /// A server with both.
+    #[must_use]
+    pub fn with_both(config: Config, users: users::Config) -> Self {
+        Self::build("hearth.test", config, users)
+    }
+
     fn build(name: &str, config: Config, users: users::Config) -> Self {
         let store = Arc::new(Store::in_memory(name, &tables()).expect("a store in memory opens"));
         let clock = Arc::new(TestClock(AtomicU64::new(1_767_225_600_000)));
         let folder = Arc::new(tempfile::tempdir().expect("a folder"));
         let media = media::Media::open(folder.path(), media::Config::default()).expect("an empty folder");
+        users.appservices.make_senders(&store, clock.now_ms()).expect("the store in memory does not fail");
         let server = Server::new(Setup {
             identity: rooms::Identity {
                 server_name: name.try_into().expect("a server name"),

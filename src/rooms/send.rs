@@ -57,13 +57,15 @@ pub struct NewEvent {
     pub content: Object,
     /// What a redaction redacts.
     pub redacts: Option<OwnedEventId>,
+    /// When it happened, in milliseconds since 1970, where its sender knows better than the clock.
+    pub origin_server_ts: Option<u64>,
 }
 
 impl NewEvent {
     /// A state event.
     #[must_use]
     pub fn state(kind: &str, state_key: &str, content: Object) -> Self {
-        Self { kind: kind.to_owned(), state_key: Some(state_key.to_owned()), content, redacts: None }
+        Self { kind: kind.to_owned(), state_key: Some(state_key.to_owned()), content, ..Self::default() }
     }
 
     /// A member event.
@@ -160,7 +162,7 @@ fn build(room: &OpenRoom<'_, '_>, identity: &Identity, sender: &Sender, new: New
         state_key: new.state_key,
         content: new.content,
         redacts: new.redacts,
-        origin_server_ts: now_ms,
+        origin_server_ts: new.origin_server_ts.unwrap_or(now_ms),
         depth: room.head.depth + 1,
         prev_events: newest.map(|no| reference(room, *no)).collect::<Result<_>>()?,
         auth_events,

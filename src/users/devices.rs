@@ -158,6 +158,19 @@ pub(crate) fn open(tx: &mut Tx<'_>, user: UserNo, device: &DeviceId, new: NewDev
     Ok(number)
 }
 
+/// Makes a device without a session, and names it: for an application service, whose users need no login. Returns whether it is new;
+/// one that is there is left as it is.
+///
+/// # Errors
+/// [`Error::InvalidParam`] where the id or the name cannot be one.
+pub fn make(store: &Store, user: UserNo, device: &DeviceId, name: Option<&str>, now_ms: u64) -> Result<Pending<bool>> {
+    store.transact(&[Lock::User(user)], |tx| {
+        let new = number(tx, user, device)?.is_none();
+        open(tx, user, device, NewDevice { display_name: name, dehydrated: false }, now_ms)?;
+        Ok(new)
+    })
+}
+
 fn checked_name(name: &str) -> Result<String> {
     if name.len() > DISPLAY_NAME_MAX_BYTES {
         return Err(Error::InvalidParam("the display name of a device has at most 512 bytes"));

@@ -30,6 +30,12 @@ pub enum Error {
     /// An administrator locked the account.
     #[error("this account is locked")]
     Locked,
+    /// The user id or alias is an application service's own, or is not the one's that asks for it.
+    #[error("this name is reserved for another application service")]
+    Exclusive,
+    /// The user has no such device.
+    #[error("the user has no such device")]
+    UnknownDevice,
     /// The registration token is unknown, used up or expired.
     #[error("the registration token is not valid")]
     InvalidRegistrationToken,

@@ -10,6 +10,7 @@ use store::{TableSpec, Topic, Tx, UserNo};
 
 pub mod account_data;
 pub mod accounts;
+pub mod appservices;
 pub mod cross_signing;
 pub mod devices;
 mod error;
@@ -53,12 +54,14 @@ pub struct Config {
     pub sessions: sessions::Config,
     /// Whether users see who of those they share a room with is online.
     pub presence: bool,
+    /// Bridges and bots that are registered.
+    pub appservices: appservices::Appservices,
 }
 
 impl Default for Config {
     fn default() -> Self {
         let (registration, sessions) = (registration::Config::default(), sessions::Config::default());
-        Self { registration, sessions, presence: true }
+        Self { registration, sessions, presence: true, appservices: appservices::Appservices::default() }
     }
 }
 

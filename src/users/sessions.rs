@@ -9,13 +9,14 @@
 use std::sync::Arc;
 
 use rand::{CryptoRng, RngExt as _};
-use ruma::{DeviceId, OwnedDeviceId, OwnedUserId};
+use ruma::{DeviceId, OwnedDeviceId, OwnedUserId, UserId};
 use serde::{Deserialize, Serialize};
 use store::{Lock, Owner, Pending, Preset, Range, Read, Store, Table, Topic, Tx, UserNo};
 
 use crate::{
     Error, Result, Token,
     accounts::{self, Kind},
+    appservices::Appservice,
     devices::{self, DeviceNo, Keep, NewDevice},
     numbers, openid,
     token::{TokenHash, hash_of},
@@ -110,6 +111,8 @@ pub struct Session {
     pub admin: bool,
     /// Whether the account may only read for now.
     pub suspended: bool,
+    /// The application service that acts for the user, by its own token.
+    pub appservice: Option<Arc<Appservice>>,
     /// The token, where its first use is to be [`confirm`]ed.
     offered: Option<TokenHash>,
 }
@@ -183,11 +186,45 @@ fn session(db: &impl Read, token: &str, now_ms: u64, even_locked: bool) -> Resul
         kind: account.kind,
         admin: account.admin,
         suspended: account.suspended,
+        appservice: None,
         offered: row.offered.then_some(hash),
     })
 }
 
 impl Session {
+    /// An application service acts for a user of its namespaces, or where none is named for its own, perhaps as one of their devices
+    /// ("Identity assertion"). Without a device its id is empty and its number one that no device has.
+    ///
+    /// # Errors
+    /// [`Error::Forbidden`] for a user of others or one who was not registered; [`Error::UnknownDevice`]; [`Error::Deactivated`],
+    /// [`Error::Locked`].
+    pub fn of_appservice(
+        db: &impl Read,
+        appservice: Arc<Appservice>,
+        as_user: Option<&UserId>,
+        as_device: Option<&DeviceId>,
+    ) -> Result<Self> {
+        let user_id = as_user.unwrap_or(&appservice.sender).to_owned();
+        if !appservice.covers_user(&user_id) {
+            return Err(Error::Forbidden("the application service acts only as users of its namespaces"));
+        }
+        let not_registered = Error::Forbidden("the application service has not registered this user");
+        let (user, account) = accounts::find(db, &user_id)?.ok_or(not_registered)?;
+        accounts::check_active(&account)?;
+        let (device, device_id) = match as_device {
+            Some(id) => (devices::number(db, user, id)?.ok_or(Error::UnknownDevice)?, id.to_owned()),
+            None => (DeviceNo(0), OwnedDeviceId::from("")),
+        };
+        let accounts::Account { kind, admin, suspended, .. } = account;
+        Ok(Self { user, user_id, device, device_id, kind, admin, suspended, appservice: Some(appservice), offered: None })
+    }
+
+    /// Whether no rate limit holds: for an application service's own user, and for others where its registration says so.
+    #[must_use]
+    pub fn is_unlimited(&self) -> bool {
+        self.appservice.as_ref().is_some_and(|appservice| !appservice.rate_limited || appservice.sender == self.user_id)
+    }
+
     /// Whether this is perhaps the first use of a refreshed token, which [`confirm`] must note.
     #[must_use]
     pub fn is_offered(&self) -> bool {

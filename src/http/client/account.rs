@@ -39,7 +39,8 @@ pub(crate) fn touch(call: &Call<Session>) -> Result<Vec<Topic>> {
 async fn who_am_i(call: Call<Session>, _: whoami::v3::Request) -> Result<whoami::v3::Response> {
     let Session { user_id, device_id, kind, .. } = call.session;
     let mut response = whoami::v3::Response::new(user_id, kind == Kind::Guest);
-    response.device_id = Some(device_id);
+    // An application service may act without a device.
+    response.device_id = Some(device_id).filter(|device_id| !device_id.as_str().is_empty());
     Ok(response)
 }
 

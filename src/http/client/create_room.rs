@@ -7,6 +7,7 @@ use rooms::{
     create::{NewRoom, Preset},
 };
 use ruma::{
+    RoomAliasId,
     api::client::room::{
         Visibility,
         create_room::v3::{Request, Response, RoomPreset},
@@ -46,6 +47,11 @@ fn new_room(call: &Call<Session>, request: Request) -> Result<NewRoom> {
         None => Preset::PrivateChat,
         Some(_) => return Err(Error::invalid_param("The preset is not known")),
     };
+    if let Some(alias) =
+        request.room_alias_name.as_ref().and_then(|name| RoomAliasId::parse(format!("#{name}:{}", call.server.name)).ok())
+    {
+        call.server.users.appservices.check_alias(&alias, call.session.appservice.as_deref())?;
+    }
     if !request.invite_3pid.is_empty() {
         return Err(Error::forbidden("This server does not invite by e-mail address or telephone number"));
     }

@@ -1,11 +1,16 @@
 //! The devices of the caller ("Client device management").
 
+use http::StatusCode;
 use ruma::{
     OwnedDeviceId,
-    api::client::device::{delete_device, delete_devices, get_device, get_devices, update_device},
+    api::{
+        OutgoingResponse,
+        client::device::{delete_device, delete_devices, get_device, get_devices, update_device},
+        error::IntoHttpError,
+    },
 };
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use users::devices::{self, Device};
 
 use super::{
@@ -52,8 +57,28 @@ async fn read(call: Call<Session>, request: get_device::v3::Request) -> Result<J
     device.map(|device| Json(told(device))).ok_or_else(|| Error::not_found("There is no such device"))
 }
 
-async fn rename(call: Call<Session>, request: update_device::v3::Request) -> Result<update_device::v3::Response> {
+/// What `PUT /devices/{deviceId}` did: a status, and nothing to say.
+struct Put(StatusCode);
+
+impl OutgoingResponse for Put {
+    type Body = Json<Map<String, Value>>;
+
+    fn try_into_http_response_inner(self) -> std::result::Result<http::Response<Self::Body>, IntoHttpError> {
+        let mut response = http::Response::new(Json(Map::new()));
+        *response.status_mut() = self.0;
+        Ok(response)
+    }
+}
+
+async fn rename(call: Call<Session>, request: update_device::v3::Request) -> Result<Put> {
     let update_device::v3::Request { device_id, display_name, .. } = request;
+    if call.session.appservice.is_some() {
+        // Its users need no login to have devices ("Device management" of application services).
+        let (store, user, name) = (&call.server.store, call.session.user, display_name.as_deref());
+        if devices::make(store, user, &device_id, name, call.now_ms())?.durable().await? {
+            return Ok(Put(StatusCode::CREATED));
+        }
+    }
     match display_name {
         Some(name) => {
             let pending = devices::rename(&call.server.store, call.session.user, &device_id, &name, &touch(&call)?)?;
@@ -64,7 +89,7 @@ async fn rename(call: Call<Session>, request: update_device::v3::Request) -> Res
         }
         None => {}
     }
-    Ok(update_device::v3::Response::new())
+    Ok(Put(StatusCode::OK))
 }
 
 #[derive(Deserialize)]
@@ -76,7 +101,9 @@ struct Deletion {
 
 async fn delete(call: Call<Session>, request: With<delete_device::v3::Request, Deletion>) -> Result<delete_device::v3::Response> {
     let device: OwnedDeviceId = request.arg(0).into();
-    uiaa::password(&call, "DELETE", &format!("/devices/{device}"), request.body.auth).await?;
+    if call.session.appservice.is_none() {
+        uiaa::password(&call, "DELETE", &format!("/devices/{device}"), request.body.auth).await?;
+    }
     devices::delete(&call.server.store, call.session.user, &[device], &touch(&call)?)?.durable().await?;
     Ok(delete_device::v3::Response::new())
 }
@@ -86,7 +113,9 @@ async fn delete_many(
     request: With<delete_devices::v3::Request, Deletion>,
 ) -> Result<delete_devices::v3::Response> {
     let Deletion { auth, devices } = request.body;
-    uiaa::password(&call, "POST", "/delete_devices", auth).await?;
+    if call.session.appservice.is_none() {
+        uiaa::password(&call, "POST", "/delete_devices", auth).await?;
+    }
     devices::delete(&call.server.store, call.session.user, &devices, &touch(&call)?)?.durable().await?;
     Ok(delete_devices::v3::Response::new())
 }

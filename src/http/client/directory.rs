@@ -53,6 +53,7 @@ async fn resolve(call: Call<()>, request: get_alias::Request) -> Result<get_alia
 async fn name(call: Call<Session>, request: create_alias::Request) -> Result<create_alias::Response> {
     let db = call.snapshot();
     check_ours(&call.server, &request.room_alias)?;
+    call.server.users.appservices.check_alias(&request.room_alias, call.session.appservice.as_deref())?;
     let room = room(&db, &request.room_id)?;
     if !members::is_joined(&db, call.session.user, room)? {
         return Err(Error::forbidden("You are not in this room"));
@@ -67,8 +68,11 @@ fn check_ours(server: &Server, alias: &RoomAliasId) -> Result<()> {
 
 async fn unname(call: Call<Session>, request: delete_alias::Request) -> Result<delete_alias::Response> {
     let db = call.snapshot();
+    let appservice = call.session.appservice.as_deref();
+    call.server.users.appservices.check_alias(&request.room_alias, appservice)?;
     let (room, maker) = aliases::resolve(&db, &request.room_alias)?.ok_or(Rooms::NotFound("the alias"))?;
-    if maker != call.session.user && !call.session.admin && !may_name(&db, room, &call.session)? {
+    let is_theirs = appservice.is_some_and(|appservice| appservice.covers_alias(&request.room_alias));
+    if maker != call.session.user && !is_theirs && !call.session.admin && !may_name(&db, room, &call.session)? {
         return Err(Error::forbidden("Only who made the alias, or who may change the room's aliases, deletes it"));
     }
     aliases::delete(&call.server.store, &request.room_alias, room)?.durable().await?;

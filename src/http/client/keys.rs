@@ -74,6 +74,9 @@ struct Uploaded {
 }
 
 async fn upload(call: Call<Session>, request: With<upload_keys::Request, KeysUpload>) -> Result<Json<Uploaded>> {
+    if call.session.device_id.as_str().is_empty() {
+        return Err(Error::missing_param("Keys belong to a device: name it by device_id"));
+    }
     // Only identity keys concern others.
     let touch = if request.body.device_keys.is_some() { touch(&call)? } else { Vec::new() };
     let counts = keys::upload(&call.server.store, &acting(&call.session), &request.body, &touch)?.durable().await?;

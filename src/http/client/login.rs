@@ -8,19 +8,22 @@ use ruma::{
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
+use store::UserNo;
 use users::{
-    accounts, passwords,
+    accounts,
+    appservices::Appservice,
+    passwords,
     sessions::{self, LoggedIn, Login},
 };
 
 use super::{
-    register::tokens,
+    register::{APPLICATION_SERVICE, tokens},
     uiaa::{self, Auth, Identifier},
     with::With,
 };
 use crate::{
     Call, Class, Error, Json, Result, Route, Server,
-    auth::{Public, Session, User},
+    auth::{Presented, Public, PublicOrService, Session, User},
     endpoint,
     limits::Payer,
 };
@@ -28,14 +31,15 @@ use crate::{
 pub(crate) fn routes() -> Vec<Route> {
     vec![
         endpoint(Public, Class::Read, types),
-        endpoint(Public, Class::Login, log_in),
+        endpoint(PublicOrService, Class::Login, log_in),
         endpoint(User, Class::Write, login_token),
         endpoint(Public, Class::Write, refresh),
     ]
 }
 
 async fn types(_: Call<()>, _: get_login_types::v3::Request) -> Result<Json<Value>> {
-    Ok(Json(json!({ "flows": [{ "type": "m.login.password" }, { "type": "m.login.token", "get_login_token": true }] })))
+    let token = json!({ "type": "m.login.token", "get_login_token": true });
+    Ok(Json(json!({ "flows": [{ "type": "m.login.password" }, token, { "type": APPLICATION_SERVICE }] })))
 }
 
 #[derive(Deserialize)]
@@ -52,24 +56,50 @@ struct Body {
     refresh_token: bool,
 }
 
-async fn log_in(call: Call<()>, request: With<login::v3::Request, Body>) -> Result<Json<Value>> {
+async fn log_in(call: Call<Presented>, request: With<login::v3::Request, Body>) -> Result<Json<Value>> {
     let body = request.body;
     let session = match body.kind.as_str() {
         "m.login.password" => by_password(&call.server, body).await?,
         "m.login.token" => by_token(&call.server, body).await?,
+        APPLICATION_SERVICE => {
+            let appservice = call.session.appservice()?;
+            by_service(&call.server, &appservice, body).await?
+        }
         _ => return Err(Error::unknown("This login type is not known")),
     };
     Ok(Json(tokens(session).into()))
 }
 
+impl Body {
+    /// Whom a client says that its user is.
+    fn named(&self) -> Result<&str> {
+        match (&self.identifier, &self.user) {
+            (Some(Identifier { kind, user: Some(user) }), _) if kind == "m.id.user" => Ok(user),
+            (None, Some(user)) => Ok(user),
+            (Some(Identifier { kind, .. }), _) if kind != "m.id.user" => Err(users::Error::WrongCredentials.into()),
+            _ => Err(Error::missing_param("The login needs an identifier with a user")),
+        }
+    }
+}
+
+/// A user of an application service, on its word.
+async fn by_service(server: &Server, appservice: &Appservice, body: Body) -> Result<LoggedIn> {
+    let user_id = user_id(body.named()?, &server.name).filter(|user_id| appservice.covers_user(user_id));
+    let user_id = user_id.ok_or(users::Error::Exclusive)?;
+    let (user, _) = accounts::find(&server.snapshot(), &user_id)?.ok_or(users::Error::WrongCredentials)?;
+    start(server, user, &body).await
+}
+
+async fn start(server: &Server, user: UserNo, body: &Body) -> Result<LoggedIn> {
+    let (device_id, display_name) = (body.device_id.as_deref(), body.initial_device_display_name.as_deref());
+    let login = Login { user, device_id, display_name, refresh: body.refresh_token };
+    let pending = sessions::login(&server.store, &mut server.rng(), login, &server.users.sessions, server.now_ms())?;
+    Ok(pending.durable().await?)
+}
+
 async fn by_password(server: &Server, body: Body) -> Result<LoggedIn> {
-    let named = match (&body.identifier, &body.user) {
-        (Some(Identifier { kind, user: Some(user) }), _) if kind == "m.id.user" => user,
-        (None, Some(user)) => user,
-        (Some(Identifier { kind, .. }), _) if kind != "m.id.user" => return Err(users::Error::WrongCredentials.into()),
-        _ => return Err(Error::missing_param("The login needs an identifier with a user")),
-    };
-    let password = body.password.ok_or_else(|| Error::missing_param("The login needs a password"))?;
+    let named = body.named()?;
+    let password = body.password.clone().ok_or_else(|| Error::missing_param("The login needs a password"))?;
     let db = server.snapshot();
     let found = match user_id(named, &server.name) {
         Some(user_id) => accounts::find(&db, &user_id)?,
@@ -85,11 +115,7 @@ async fn by_password(server: &Server, body: Body) -> Result<LoggedIn> {
     };
     drop(db);
     let right = server.blocking(move || Ok::<_, Error>(passwords::matches(&password, stored.as_ref()))).await?;
-    let user = user.filter(|_| right).ok_or(users::Error::WrongCredentials)?;
-    let (device_id, display_name) = (body.device_id.as_deref(), body.initial_device_display_name.as_deref());
-    let login = Login { user, device_id, display_name, refresh: body.refresh_token };
-    let pending = sessions::login(&server.store, &mut server.rng(), login, &server.users.sessions, server.now_ms())?;
-    Ok(pending.durable().await?)
+    start(server, user.filter(|_| right).ok_or(users::Error::WrongCredentials)?, &body).await
 }
 
 /// The user of this server who is named by the whole user id or its localpart, in any case.

@@ -2,6 +2,8 @@
 
 mod account;
 mod account_data;
+#[cfg(test)]
+mod appservice_tests;
 mod capabilities;
 mod create_room;
 mod devices;

@@ -13,6 +13,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use users::{
     accounts::{self, Kind, NewAccount},
+    appservices::Appservice,
     passwords::{self, Hashed},
     registration::{self, FirstLogin, Registered, Registration},
     registration_tokens,
@@ -25,17 +26,24 @@ use super::{
     uiaa::{Auth, interactive},
     with::With,
 };
-use crate::{Call, Class, Error, Json, Result, Route, Server, auth::Public, endpoint};
+use crate::{
+    Call, Class, Error, Json, Result, Route, Server,
+    auth::{Presented, Public, PublicOrService},
+    endpoint,
+};
 
 pub(crate) fn routes() -> Vec<Route> {
     vec![
-        endpoint(Public, Class::Register, register),
+        endpoint(PublicOrService, Class::Register, register),
         endpoint(Public, Class::Read, available),
         endpoint(Public, Class::Login, token_validity),
         endpoint(Public, Class::Admin, shared_secret_nonce),
         endpoint(Public, Class::Admin, shared_secret_register),
     ]
 }
+
+/// How application services register and log in as their users.
+pub(crate) const APPLICATION_SERVICE: &str = "m.login.application_service";
 
 #[derive(Deserialize)]
 struct Body {
@@ -52,10 +60,11 @@ struct Body {
     login_type: Option<String>,
 }
 
-async fn register(call: Call<()>, request: With<register::v3::Request, Body>) -> Result<Json<Value>> {
+async fn register(call: Call<Presented>, request: With<register::v3::Request, Body>) -> Result<Json<Value>> {
     let server = &call.server;
-    if request.body.login_type.as_deref() == Some("m.login.application_service") {
-        return Err(Error::unknown_token(false));
+    if request.body.login_type.as_deref() == Some(APPLICATION_SERVICE) {
+        let appservice = call.session.appservice()?;
+        return register_of(server, &appservice, request.body).await;
     }
     match kind(&request.query) {
         Some("guest") => register_guest(server, request.body).await,
@@ -74,6 +83,18 @@ async fn register_guest(server: &Server, body: Body) -> Result<Json<Value>> {
     }
     let user_id = accounts::drawn_user_id(&mut server.rng(), &server.name)?;
     let account = NewAccount { kind: Kind::Guest, admin: false, password: None, displayname: None };
+    store(server, &user_id, account, None, &body).await
+}
+
+/// A user of an application service: without a password, in its namespace.
+async fn register_of(server: &Server, appservice: &Appservice, body: Body) -> Result<Json<Value>> {
+    let username = body.username.as_deref().ok_or_else(|| Error::missing_param("The user needs a username"))?;
+    let user_id = accounts::wanted_user_id(username, &server.name)?;
+    if !appservice.covers_user(&user_id) {
+        return Err(users::Error::Exclusive.into());
+    }
+    server.users.appservices.check_user(&user_id, Some(appservice))?;
+    let account = NewAccount { kind: Kind::Appservice, admin: false, password: None, displayname: None };
     store(server, &user_id, account, None, &body).await
 }
 
@@ -99,6 +120,7 @@ async fn register_user(server: &Server, body: Body) -> Result<Json<Value>> {
 /// The user id that a name stands for, if nobody has it.
 fn wanted(server: &Server, username: &str) -> Result<OwnedUserId> {
     let user_id = accounts::wanted_user_id(username, &server.name)?;
+    server.users.appservices.check_user(&user_id, None)?;
     accounts::check_available(&server.snapshot(), &user_id)?;
     Ok(user_id)
 }
@@ -311,7 +333,7 @@ mod tests {
         register(&hearth, "alice", dummy()).await.fails(403, "M_FORBIDDEN");
         hearth.get(&format!("{REGISTER}/available?username=alice")).await.fails(403, "M_FORBIDDEN");
         hearth.post(&format!("{REGISTER}?kind=guest"), json!({})).await.fails(403, "M_GUEST_ACCESS_FORBIDDEN");
-        hearth.post(REGISTER, json!({ "type": "m.login.application_service" })).await.fails(401, "M_UNKNOWN_TOKEN");
+        hearth.post(REGISTER, json!({ "type": "m.login.application_service" })).await.fails(401, "M_MISSING_TOKEN");
         hearth.get("/_synapse/admin/v1/register").await.fails(404, "M_UNRECOGNIZED");
     }
 

@@ -18,6 +18,8 @@ impl From<users::Error> for Error {
             users::Error::UnknownToken { soft_logout } => Self::unknown_token(soft_logout),
             users::Error::Deactivated => refused(StatusCode::FORBIDDEN, "M_USER_DEACTIVATED"),
             users::Error::Locked => Self::user_locked(),
+            users::Error::Exclusive => refused(StatusCode::BAD_REQUEST, "M_EXCLUSIVE"),
+            users::Error::UnknownDevice => refused(StatusCode::BAD_REQUEST, "M_UNKNOWN_DEVICE"),
             users::Error::InvalidRegistrationToken => refused(StatusCode::UNAUTHORIZED, "M_UNAUTHORIZED"),
             users::Error::NotFound(_) => refused(StatusCode::NOT_FOUND, "M_NOT_FOUND"),
             users::Error::InvalidParam(_) => refused(StatusCode::BAD_REQUEST, "M_INVALID_PARAM"),
