@@ -62,4 +62,5 @@ pub const TABLES: &[&TableSpec] = &[
     typing::CHANGED.spec(),
     typing::DUE.spec(),
     typing::TYPING.spec(),
+    unread::TALLIES.spec(),
 ];

@@ -64,6 +64,8 @@ pub struct UserRoom {
     pub event: EventNo,
     /// Its place in the timeline.
     pub pos: Pos,
+    /// Where the user last became joined.
+    pub joined_from: Option<Pos>,
     /// Where the user last stopped being joined.
     pub joined_until: Option<Pos>,
     /// Whether the user who left asked to hear no more of it.
@@ -141,8 +143,10 @@ pub(crate) fn apply(room: &mut OpenRoom<'_, '_>, event: &Event, no: EventNo, pos
     let membership = Membership::of(event);
     let was = old.as_ref().map(|old| old.membership);
     let left = was == Some(Membership::Join) && membership != Membership::Join;
+    let entered = was != Some(Membership::Join) && membership == Membership::Join;
+    let joined_from = if entered { Some(pos) } else { old.as_ref().and_then(|old| old.joined_from) };
     let joined_until = if left { Some(pos) } else { old.and_then(|old| old.joined_until) };
-    put(room, user, &UserRoom { membership, event: no, pos, joined_until, forgotten: false })?;
+    put(room, user, &UserRoom { membership, event: no, pos, joined_from, joined_until, forgotten: false })?;
     count(room, was, -1);
     count(room, Some(membership), 1);
     let key = (room.no, user);

@@ -5,7 +5,7 @@
 //!
 //! Specification: client-server API, "Receipts" and "Fully read markers".
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use protocol::json::JsonError;
 use ruma::{EventId, OwnedEventId, OwnedUserId};
@@ -243,32 +243,6 @@ pub fn read_position(db: &impl Read, room: RoomNo, user: UserNo) -> Result<Optio
 pub fn thread_position(db: &impl Read, room: RoomNo, user: UserNo, thread: &Thread) -> Result<Option<Pos>> {
     let of = |kind| db.get(&RECEIPTS, &(room, user, kind, thread.key())).map(|row| row.map(|receipt| receipt.pos));
     Ok(of(Kind::Public)?.max(of(Kind::Private)?))
-}
-
-/// How far a user has read, of the whole room and of single threads (`None`: the main timeline).
-#[derive(Debug, Default)]
-pub(crate) struct Positions {
-    pub everywhere: Option<Pos>,
-    pub by_thread: HashMap<Option<OwnedEventId>, Pos>,
-}
-
-/// How far a user has read, by the later of their receipts of both kinds.
-pub(crate) fn positions(db: &impl Read, room: RoomNo, user: UserNo) -> Result<Positions> {
-    let mut positions = Positions::default();
-    for row in db.range(&RECEIPTS, Range::of(&Lead((room, user))))? {
-        let ((.., thread), receipt) = row?;
-        let thread = match thread.as_str() {
-            "" => {
-                positions.everywhere = positions.everywhere.max(Some(receipt.pos));
-                continue;
-            }
-            MAIN => None,
-            root => Some(EventId::parse(root).map_err(|_| BAD_THREAD)?),
-        };
-        let read = positions.by_thread.entry(thread).or_insert(receipt.pos);
-        *read = receipt.pos.max(*read);
-    }
-    Ok(positions)
 }
 
 /// Whether a user's own receipts of a room moved after a commit.

@@ -1,7 +1,11 @@
-//! Unread notifications: counted when they are read, from how far the user has read, so that a message costs its sender nothing
-//! for each member.
+//! Unread notifications: judged when they are read, so that a message costs its sender nothing for each member.
+//!
+//! Each event is judged once for a user, by the push rules of the time when their unread events are next counted: that is, for
+//! who syncs, when it comes. A [`Tally`] holds what came out of it, so that a count goes on from the last one.
 //!
 //! Specification: client-server API, "Receiving notifications" and "Marking notifications as read".
+
+mod tally;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,22 +18,17 @@ use protocol::{
 };
 use ruma::{OwnedEventId, OwnedUserId, push::Ruleset};
 use serde::{Deserialize, Serialize};
-use store::{Read, RoomNo};
+use store::{Lock, Owner, Pending, Read, RoomNo, Seq, Store, Table, UserNo};
 
-use crate::{
-    Pos, Result, Sender,
-    events::StoredEvent,
-    head, members,
-    members::Membership,
-    numbers, receipts, state, threads,
-    timeline::{self, Direction},
-};
+pub use self::tally::{SCANNED_MAX, Tally};
+use crate::{Result, Sender, events::StoredEvent, head, numbers, state};
 
-/// The most events that are looked at for one count, the newest. Clients show "99+" long before.
-pub const SCANNED_MAX: usize = 1_000;
+pub(crate) static TALLIES: Table<(UserNo, RoomNo), Tally> =
+    Table::new("unread", "What a user has not read of a room, as it was counted up to some event: counts go on from there.")
+        .owned_by(Owner::User);
 
 /// How many notifications are unread.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
     /// All of them.
     #[serde(rename = "notification_count")]
@@ -44,6 +43,10 @@ impl Counts {
         self.notifications += other.notifications;
         self.highlights += other.highlights;
     }
+
+    fn add_one(&mut self, highlight: bool) {
+        self.add(Self { notifications: 1, highlights: highlight.into() });
+    }
 }
 
 /// The unread notifications of a room.
@@ -56,10 +59,6 @@ pub struct Unread {
 }
 
 impl Unread {
-    fn add(&mut self, thread: Option<OwnedEventId>, counts: Counts) {
-        thread.map_or(&mut self.main, |root| self.threads.entry(root).or_default()).add(counts);
-    }
-
     /// Those of all threads together, as clients without threads see them.
     #[must_use]
     pub fn total(&self) -> Counts {
@@ -78,82 +77,31 @@ pub struct Reader<'a> {
     pub rules: &'a Ruleset,
     /// Whom they ignore.
     pub ignored: &'a BTreeSet<OwnedUserId>,
+    /// The commit that last changed whom they ignore.
+    pub ignored_as_of: Seq,
 }
 
-/// The unread notifications of a user who is in the room, up to a place: of events after the one they joined with, after their
-/// receipts, and after the last event that they sent themselves (in its thread).
+/// What was counted of a room for a user and stored; nothing, if it never was.
 ///
 /// # Errors
 /// As the database says.
-pub fn unread(db: &impl Read, room: RoomNo, reader: &Reader<'_>, until: Pos) -> Result<Unread> {
-    let mut unread = Unread::default();
-    let standing = members::user_room(db, reader.user.no, room)?;
-    let Some(standing) = standing.filter(|standing| standing.membership == Membership::Join) else { return Ok(unread) };
-    let read = receipts::positions(db, room, reader.user.no)?;
-    let floor = standing.pos.max(read.everywhere.unwrap_or(standing.pos));
-    // What is at the floor or before it is read, and most rooms have nothing after it.
-    let mut after = timeline::read(db, room, Direction::Backward, until, Some(floor))?.take(SCANNED_MAX).peekable();
-    if after.peek().is_none() {
-        return Ok(unread);
-    }
-    let facts = Facts::new(db, room, reader)?;
-    let levels = facts.levels();
-    let mut by_thread = read.by_thread;
-    for placed in after {
-        let placed = placed?;
-        let stored = &placed.stored;
-        if stored.header.redacted_by.is_some() || reader.ignored.contains(&stored.event.sender) {
-            continue;
-        }
-        let thread = threads::root(db, room, &stored.event)?;
-        if stored.header.sender == reader.user.no {
-            let read = by_thread.entry(thread).or_insert(placed.pos);
-            *read = placed.pos.max(*read);
-            continue;
-        }
-        if by_thread.get(&thread).is_some_and(|read| *read >= placed.pos) {
-            continue;
-        }
-        let counts = facts.judge(reader, stored, levels);
-        if counts.notifications > 0 {
-            unread.add(thread, counts);
-        }
-    }
-    Ok(unread)
+pub fn stored(db: &impl Read, user: UserNo, room: RoomNo) -> Result<Tally> {
+    Ok(db.get(&TALLIES, &(user, room))?.unwrap_or_default())
 }
 
-/// The unread notifications up to a place, from those up to an earlier one: since then the user's receipts, push rules and
-/// membership must not have changed. `None` where a full count is needed, because of an event of their own or a redaction.
+/// Stores how far was counted, so that a count after a restart need not begin anew. Nothing is lost if it is not on disk.
 ///
 /// # Errors
 /// As the database says.
-pub fn unread_since(
-    db: &impl Read,
-    room: RoomNo,
-    reader: &Reader<'_>,
-    before: &Unread,
-    from: Pos,
-    until: Pos,
-) -> Result<Option<Unread>> {
-    let mut unread = before.clone();
-    let mut facts = None;
-    for (scanned, placed) in timeline::read(db, room, Direction::Forward, from, Some(until))?.enumerate() {
-        let stored = placed?.stored;
-        if scanned == SCANNED_MAX || stored.header.sender == reader.user.no || stored.event.kind == "m.room.redaction" {
-            return Ok(None);
+pub fn save(store: &Store, user: UserNo, tallies: &[(RoomNo, Tally)]) -> Result<Pending<()>> {
+    store.transact(&[Lock::User(user)], |tx| {
+        for (room, tally) in tallies {
+            if stored(tx, user, *room)?.is_before(tally) {
+                tx.put(&TALLIES, &(user, *room), tally)?;
+            }
         }
-        if reader.ignored.contains(&stored.event.sender) {
-            continue;
-        }
-        if facts.is_none() {
-            facts = Some(Facts::new(db, room, reader)?);
-        }
-        let counts = facts.as_ref().map(|facts| facts.judge(reader, &stored, facts.levels())).unwrap_or_default();
-        if counts.notifications > 0 {
-            unread.add(threads::root(db, room, &stored.event)?, counts);
-        }
-    }
-    Ok(Some(unread))
+        Ok(())
+    })
 }
 
 /// What push rules ask of the room.
@@ -187,13 +135,11 @@ impl Facts {
         PowerLevels::new(self.room.version().ok()?, create.map(|stored| &*stored.event), levels.map(|stored| &*stored.event)).ok()
     }
 
-    fn judge(&self, reader: &Reader<'_>, stored: &StoredEvent, levels: Option<PowerLevels<'_>>) -> Counts {
+    /// Whether an event notifies the reader, and if so, whether it is highlighted.
+    fn judge(&self, reader: &Reader<'_>, stored: &StoredEvent, levels: Option<PowerLevels<'_>>) -> Option<bool> {
         let event = PushEvent::new(&stored.event, self.joined, levels);
         let member = Member { user: &reader.user.id, display_name: self.display_name.as_deref() };
-        let matched = push::evaluate(reader.rules, &event, member);
-        matched.map_or_else(Counts::default, |matched| Counts {
-            notifications: matched.notifies().into(),
-            highlights: matched.highlights().into(),
-        })
+        let matched = push::evaluate(reader.rules, &event, member)?;
+        matched.notifies().then(|| matched.highlights())
     }
 }

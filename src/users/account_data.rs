@@ -125,6 +125,14 @@ pub fn content(db: &impl Read, user: UserNo, room: Option<RoomNo>, event_type: &
     row.map(|row| shown(db, user, room, event_type, row)).transpose()
 }
 
+/// The commit that last set one piece; 0 where none did.
+///
+/// # Errors
+/// As the store.
+pub fn set_at(db: &impl Read, user: UserNo, room: Option<RoomNo>, event_type: &str) -> store::Result<Seq> {
+    Ok(db.get(&DATA, &(user, room.unwrap_or(ALL_ROOMS), event_type))?.map(|row| row.seq).unwrap_or_default())
+}
+
 /// The content of one piece of all rooms as it was stored.
 pub(crate) fn stored(db: &impl Read, user: UserNo, event_type: &str) -> store::Result<Option<String>> {
     Ok(db.get(&DATA, &(user, ALL_ROOMS, event_type))?.map(|row| row.content))

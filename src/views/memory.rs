@@ -5,9 +5,9 @@ use std::{collections::HashMap, sync::Arc};
 use parking_lot::Mutex;
 use quick_cache::{Weighter, sync::Cache};
 use rooms::{
-    EventNo,
+    EventNo, Pos,
     members::{self, UserRoom},
-    unread::Unread,
+    unread::{self, Reader, Tally, Unread},
 };
 use store::{RoomNo, Seq, Snapshot, Topic, UserNo};
 use users::devices::DeviceNo;
@@ -23,8 +23,13 @@ const SENT_ROOMS_MAX: usize = 1 << 14;
 /// The members of a room that a device is known to have. A device that has more is sent some again.
 const SENT_MAX: usize = 100;
 
-/// The counts of unread notifications that are remembered, each of a user in a room: about 10 MB.
-const COUNTED_MAX: usize = 1 << 16;
+/// The counts of unread notifications that are remembered, each of a user in a room: at most 2 KB each and mostly next to
+/// nothing.
+const COUNTED_MAX: usize = 1 << 15;
+/// The events that are judged for a count before it is worth storing: so many are judged again, at most, after a restart.
+const STORED_EVERY: usize = 128;
+/// The users whose counts wait to be stored.
+const UNSAVED_MAX: usize = 1 << 10;
 
 /// All rooms that a user has to do with, in order of their numbers.
 pub type RoomList = Vec<(RoomNo, UserRoom)>;
@@ -46,15 +51,17 @@ impl Weighter<UserNo, Arc<Listed>> for ByRooms {
 /// The member events that a device has of a room, with the position of the answer that brought each.
 type Sent = Arc<Mutex<HashMap<EventNo, Seq>>>;
 
-/// What was unread at a commit.
-pub(crate) struct Counted {
-    pub as_of: Seq,
-    pub unread: Unread,
+/// What was counted of a room for a user.
+struct Counted {
+    tally: Tally,
+    /// The events that were judged since it was last stored.
+    unsaved: usize,
 }
 
 /// A server's memory.
 pub struct Memory {
-    counted: Cache<(UserNo, RoomNo), Arc<Counted>>,
+    counted: Cache<(UserNo, RoomNo), Arc<Mutex<Counted>>>,
+    unsaved: Mutex<HashMap<UserNo, Vec<(RoomNo, Tally)>>>,
     lists: Cache<UserNo, Arc<Listed>, ByRooms>,
     sent: Cache<(UserNo, DeviceNo, RoomNo), Sent>,
 }
@@ -65,6 +72,7 @@ impl Default for Memory {
             lists: Cache::with_weighter(LISTS_ESTIMATE, LISTED_MAX, ByRooms),
             sent: Cache::new(SENT_ROOMS_MAX),
             counted: Cache::new(COUNTED_MAX),
+            unsaved: Mutex::default(),
         }
     }
 }
@@ -86,16 +94,30 @@ impl Memory {
         Ok(rooms)
     }
 
-    /// What was unread for a user in a room, up to a commit that this snapshot holds, where nothing of the user's own changed
-    /// since.
-    pub(crate) fn counted(&self, db: &Snapshot, user: UserNo, room: RoomNo) -> Option<Arc<Counted>> {
-        let counted = self.counted.get(&(user, room)).filter(|counted| counted.as_of <= db.seq())?;
-        db.changed_since(counted.as_of, [Topic::User(user)]).is_empty().then_some(counted)
+    /// What is unread for a user in a room, counted on from the last time.
+    pub(crate) fn counted(&self, db: &Snapshot, reader: &Reader<'_>, room: RoomNo, until: Pos) -> Result<Unread> {
+        let key = (reader.user.no, room);
+        let counted = self.counted.get_or_insert_with(&key, || -> Result<_> {
+            Ok(Arc::new(Mutex::new(Counted { tally: unread::stored(db, reader.user.no, room)?, unsaved: 0 })))
+        })?;
+        let mut counted = counted.lock();
+        counted.unsaved += counted.tally.count(db, room, reader, until)?;
+        if counted.unsaved >= STORED_EVERY {
+            counted.unsaved = 0;
+            let mut unsaved = self.unsaved.lock();
+            // Of who does not come for theirs. Counting again is all it costs.
+            if unsaved.len() >= UNSAVED_MAX {
+                unsaved.clear();
+            }
+            unsaved.entry(reader.user.no).or_default().push((room, counted.tally.clone()));
+        }
+        Ok(counted.tally.unread(until))
     }
 
-    /// Remembers what is unread.
-    pub(crate) fn note_counted(&self, user: UserNo, room: RoomNo, as_of: Seq, unread: Unread) {
-        self.counted.insert((user, room), Arc::new(Counted { as_of, unread }));
+    /// What was counted for a user and is worth storing now ([`unread::save`]), so that it need not be counted again.
+    #[must_use]
+    pub fn unsaved(&self, user: UserNo) -> Vec<(RoomNo, Tally)> {
+        self.unsaved.lock().remove(&user).unwrap_or_default()
     }
 
     /// The members of a room that a device has for certain: those of answers up to the one whose token it presents. What

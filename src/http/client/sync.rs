@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use ruma::api::{auth_scheme::AccessToken, client::filter::FilterDefinition, metadata, request};
-use store::{Snapshot, Topic, Watch};
+use store::{Snapshot, Topic, UserNo, Watch};
 use tokio::time::Instant;
 use users::{filters, to_device};
 use views::{
@@ -113,6 +113,7 @@ async fn poll(server: &Arc<Server>, mut asked: v3::Request, deadline: Instant) -
         let db = server.snapshot();
         let rooms = server.memory.rooms(&db, asked.who.user)?;
         let response = answer(server, &db, &asked).await?;
+        keep_counts(server, asked.who.user);
         if !waits || !response.is_empty() {
             return Ok(response);
         }
@@ -138,6 +139,17 @@ async fn poll(server: &Arc<Server>, mut asked: v3::Request, deadline: Instant) -
             () = tokio::time::sleep_until(deadline) => return Ok(response),
             () = server.stopping() => return Ok(response),
         }
+    }
+}
+
+/// Stores what was counted for the answer, where that is worth it. An answer is right without.
+fn keep_counts(server: &Server, user: UserNo) {
+    let unsaved = server.memory.unsaved(user);
+    if unsaved.is_empty() {
+        return;
+    }
+    if let Err(error) = rooms::unread::save(&server.store, user, &unsaved) {
+        tracing::warn!(user = user.0, %error, "counts of unread notifications are not stored");
     }
 }
 

@@ -225,3 +225,32 @@ async fn a_stop_answers_those_who_wait() {
     let (told, ()) = tokio::join!(sync(&alice, format!("since={since}&timeout=20000")), stopping);
     assert_eq!(token(&told)[..1], *"s");
 }
+
+#[tokio::test]
+async fn a_changed_push_rule_holds_for_what_comes_after() {
+    let hearth = Hearth::start();
+    let (alice, bob) = (hearth.register("alice").await, hearth.register("bob").await);
+    let room = room(&alice, json!({ "preset": "public_chat" })).await;
+    join(&bob, &room).await;
+    let rule = "/_matrix/client/v3/pushrules/global/content/stove";
+    alice.put(rule, json!({ "pattern": "stove", "actions": ["notify", { "set_tweak": "highlight" }] })).await.ok();
+    let mut since = token(&sync(&alice, "").await);
+    let counts = async |since: &mut String| {
+        let told = sync(&alice, format!("since={since}")).await;
+        *since = token(&told);
+        let told = told["rooms"]["join"][&room]["unread_notifications"].clone();
+        (told["notification_count"].as_u64(), told["highlight_count"].as_u64())
+    };
+    say(&bob, &room, "stoves").await;
+    assert_eq!(counts(&mut since).await, (Some(1), Some(0)), "a word, not a part of one");
+    let path = format!("/_matrix/client/v3/rooms/{room}/send/m.room.message/1");
+    bob.put(&path, json!({ "msgtype": "m.text", "body": "the stove is warm" })).await.ok();
+    assert_eq!(counts(&mut since).await, (Some(2), Some(1)));
+    alice.put(&format!("{rule}/enabled"), json!({ "enabled": false })).await.ok();
+    let path = format!("/_matrix/client/v3/rooms/{room}/send/m.room.message/2");
+    let last = bob.put(&path, json!({ "msgtype": "m.text", "body": "no stove any more" })).await.ok();
+    assert_eq!(counts(&mut since).await, (Some(3), Some(1)), "what highlighted once still does");
+    let last = last["event_id"].as_str().unwrap();
+    alice.post(&format!("/_matrix/client/v3/rooms/{room}/receipt/m.read.private/{last}"), json!({})).await.ok();
+    assert_eq!(counts(&mut since).await, (Some(0), Some(0)));
+}

@@ -9,12 +9,15 @@ use std::{
 
 use rooms::{
     Pos, Sender, receipts,
-    unread::{self, Counts, Reader},
+    unread::{Counts, Reader},
 };
 use ruma::{OwnedEventId, OwnedUserId, push::Ruleset};
 use serde::Serialize;
 use store::{RoomNo, Seq, Snapshot};
-use users::push_rules;
+use users::{
+    account_data::{self, IGNORED_USERS},
+    push_rules,
+};
 
 use crate::{Memory, Result, sync::Who};
 
@@ -35,7 +38,7 @@ pub struct Counter<'a> {
     memory: &'a Memory,
     reader: Sender,
     ignored: &'a BTreeSet<OwnedUserId>,
-    rules: OnceCell<Ruleset>,
+    rules: OnceCell<(Ruleset, Seq)>,
 }
 
 impl<'a> Counter<'a> {
@@ -54,17 +57,15 @@ impl<'a> Counter<'a> {
         Ok(receipts::moved_after(self.db, room, self.reader.no, since)?)
     }
 
-    /// The counts of a room: from those of the last answer, where the user did nothing since.
+    /// The counts of a room, on from those of the last answer.
     ///
     /// # Errors
     /// As the database says.
     pub fn count(&self, room: RoomNo, by_thread: bool) -> Result<Unread> {
-        let reader = Reader { user: &self.reader, rules: self.rules()?, ignored: self.ignored };
-        let unread = match self.continued(room, &reader)? {
-            Some(unread) => unread,
-            None => unread::unread(self.db, room, &reader, Pos::last_of(self.db.seq()))?,
-        };
-        self.memory.note_counted(self.reader.no, room, self.db.seq(), unread.clone());
+        let (rules, ignored_as_of) = self.rules()?;
+        let reader = Reader { user: &self.reader, rules, ignored: self.ignored, ignored_as_of: *ignored_as_of };
+        let until = Pos::last_of(self.db.seq());
+        let unread = self.memory.counted(self.db, &reader, room, until)?;
         Ok(if by_thread {
             Unread { room: unread.main, threads: unread.threads }
         } else {
@@ -72,20 +73,13 @@ impl<'a> Counter<'a> {
         })
     }
 
-    fn continued(&self, room: RoomNo, reader: &Reader<'_>) -> Result<Option<unread::Unread>> {
-        let Some(counted) = self.memory.counted(self.db, self.reader.no, room) else { return Ok(None) };
-        if receipts::moved_after(self.db, room, self.reader.no, counted.as_of)? {
-            return Ok(None);
-        }
-        let (from, until) = (Pos::last_of(counted.as_of), Pos::last_of(self.db.seq()));
-        Ok(unread::unread_since(self.db, room, reader, &counted.unread, from, until)?)
-    }
-
-    fn rules(&self) -> Result<&Ruleset> {
+    /// The push rules, and the commit that last changed whom the user ignores.
+    fn rules(&self) -> Result<&(Ruleset, Seq)> {
         if let Some(rules) = self.rules.get() {
             return Ok(rules);
         }
         let rules = push_rules::rules(self.db, self.reader.no)?;
-        Ok(self.rules.get_or_init(|| rules))
+        let ignored_as_of = account_data::set_at(self.db, self.reader.no, None, IGNORED_USERS)?;
+        Ok(self.rules.get_or_init(|| (rules, ignored_as_of)))
     }
 }
