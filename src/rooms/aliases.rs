@@ -1,6 +1,8 @@
 //! Names of rooms: the aliases of this server.
 
+use protocol::json::Object;
 use ruma::{OwnedRoomAliasId, RoomAliasId, ServerName};
+use serde_json::Value;
 use store::{Lead, Lock, Owner, Pending, Preset, Range, Read, RoomNo, Store, Table, Tx, UserNo};
 
 use crate::{Error, Result};
@@ -41,6 +43,35 @@ pub fn of_room(db: &impl Read, room: RoomNo) -> Result<Vec<OwnedRoomAliasId>> {
     let rows = db.range(&ROOM_ALIASES, Range::of(&Lead((room,))))?;
     let names = rows.map(|row| row.map(|((_, alias), ())| alias)).collect::<store::Result<Vec<_>>>()?;
     Ok(names.into_iter().filter_map(|alias| RoomAliasId::parse(alias).ok()).collect())
+}
+
+/// The type of the event that publishes aliases of a room.
+pub(crate) const CANONICAL: &str = "m.room.canonical_alias";
+
+/// Checks the aliases of a new `m.room.canonical_alias` event that are not in the one that stands: each must name this room.
+pub(crate) fn check_canonical(db: &impl Read, room: RoomNo, content: &Object, standing: &Object) -> Result<()> {
+    let standing = published(standing).unwrap_or_default();
+    for alias in published(content)?.into_iter().filter(|alias| !standing.contains(alias)) {
+        let alias = RoomAliasId::parse(alias).map_err(|_| Error::Invalid("an alias is malformed"))?;
+        if resolve(db, &alias)?.is_none_or(|(named, _)| named != room) {
+            return Err(Error::BadAlias("an alias does not name this room"));
+        }
+    }
+    Ok(())
+}
+
+/// The alias and the further ones that the content of an `m.room.canonical_alias` event lists.
+fn published(content: &Object) -> Result<Vec<&str>> {
+    let malformed = || Error::Invalid("an alias is malformed");
+    let alias = match content.get("alias") {
+        None | Some(Value::Null) => None,
+        Some(alias) => Some(alias.as_str().ok_or_else(malformed)?).filter(|alias| !alias.is_empty()),
+    };
+    let more = match content.get("alt_aliases") {
+        None | Some(Value::Null) => &[],
+        Some(more) => more.as_array().ok_or_else(malformed)?.as_slice(),
+    };
+    alias.map(Ok).into_iter().chain(more.iter().map(|alias| alias.as_str().ok_or_else(malformed))).collect()
 }
 
 /// Names a room.

@@ -10,7 +10,7 @@ use crate::{
     EventNo, Result,
     events::{self, StoredEvent, Txn},
     head::OpenRoom,
-    members, redaction, relations, state, timeline,
+    members, redaction, relations, state, timeline, times,
 };
 
 /// An event that was verified and that the room's rules allow at the place where it is about to stand.
@@ -48,6 +48,7 @@ pub(crate) fn append(room: &mut OpenRoom<'_, '_>, accepted: Accepted) -> Result<
     room.head.last = pos;
 
     timeline::apply(room, no, pos)?;
+    times::apply(room, no, event.origin_server_ts)?;
     members::apply(room, &event, no, pos)?;
     relations::apply(room, &event, no, pos, sender)?;
     redaction::apply(room, &event, no)?;

@@ -101,6 +101,12 @@ pub(crate) fn make(
 ) -> Result<OwnedRoomId> {
     let id = create.room_id.clone();
     let no = numbers::add(tx, &id, new.version)?;
+    if let Some(alias) = &new.alias {
+        aliases::add(tx, &aliases::local(alias, &identity.server_name)?, no, creator.no)?;
+    }
+    for event in new.initial_state.iter().filter(|event| event.kind == aliases::CANONICAL) {
+        aliases::check_canonical(tx, no, &event.content, &Object::new())?;
+    }
     let mut room = OpenRoom::created(tx, no)?;
     append(&mut room, Accepted::by_current_state(create, None))?;
     let events = implied_events(identity, creator, &new)?;
@@ -108,9 +114,6 @@ pub(crate) fn make(
         send_in(&mut room, identity, creator, event, None, now_ms)?;
     }
     room.save()?;
-    if let Some(alias) = &new.alias {
-        aliases::add(tx, &aliases::local(alias, &identity.server_name)?, no, creator.no)?;
-    }
     if new.public {
         directory::publish(tx, no)?;
     }

@@ -40,6 +40,9 @@ pub enum Error {
     /// The user reacted so to this event before.
     #[error("you have reacted so already")]
     DuplicateAnnotation,
+    /// An event that relates to another cannot be the root of a thread.
+    #[error("an event that relates to another cannot be the root of a thread")]
+    BadThread,
     /// The alias is taken.
     #[error("the alias is in use")]
     AliasInUse,

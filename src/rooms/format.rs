@@ -2,7 +2,10 @@
 //!
 //! Specification: client-server API, "Room event format".
 
-use ruma::UserId;
+use std::{collections::BTreeSet, sync::Arc};
+
+use ruma::{OwnedEventId, UserId};
+use serde::Serialize;
 use serde_json::value::RawValue;
 use store::{Read, RoomNo, UserNo};
 
@@ -11,10 +14,11 @@ use crate::{
     events::{self, StoredEvent},
     members::Membership,
     numbers, relations,
+    relations::Summary,
 };
 
 /// For whom, and how, events are written.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Format<'a> {
     /// Whose view it is.
     pub user: UserNo,
@@ -26,6 +30,8 @@ pub struct Format<'a> {
     pub now_ms: u64,
     /// The last place that the viewer may know of: what relates to an event from behind it is not told.
     pub until: Pos,
+    /// Whom the viewer ignores: what they said in relation to an event is not told with it.
+    pub ignored: Arc<BTreeSet<UserNo>>,
 }
 
 /// Writes JSON objects key by key.
@@ -54,6 +60,10 @@ impl Writer {
         let text = serde_json::to_string(text).map_err(protocol::json::JsonError::from)?;
         self.raw(key, &text);
         Ok(())
+    }
+
+    fn has_any(&self) -> bool {
+        self.0.len() > 1
     }
 
     fn close(mut self) -> String {
@@ -143,39 +153,84 @@ fn unsigned(
     }
     if let Some(by) = header.redacted_by {
         out.raw("redacted_because", &redacted_because(db, room, by)?);
-    } else if let Some(relations) = relations(db, room, stored, format)? {
+    } else if let Some(relations) = relations(db, room, stored, format, true)? {
         out.raw("m.relations", &relations);
     }
     Ok(out.close())
 }
 
-/// What is told of an event's relations with it ("Aggregations of child events"): its last edit, its thread.
-fn relations(db: &impl Read, room: RoomNo, stored: &StoredEvent, format: &Format<'_>) -> Result<Option<String>> {
+/// What is told of an event's relations with it ("Aggregations of child events"): its last edit, what refers to it, and,
+/// where `with_thread`, its thread.
+fn relations(
+    db: &impl Read,
+    room: RoomNo,
+    stored: &StoredEvent,
+    format: &Format<'_>,
+    with_thread: bool,
+) -> Result<Option<String>> {
     let Some((_, no)) = events::find(db, &stored.header.id)? else { return Ok(None) };
     let Some(summary) = relations::summary(db, room, no)? else { return Ok(None) };
-    let child = |no: Option<EventNo>| -> Result<Option<String>> {
-        let Some(no) = no else { return Ok(None) };
-        let event = events::event(db, room, no)?;
-        let known = event.header.pos.is_some_and(|pos| pos <= format.until);
-        if known { written(db, room, &event, Some(Writer::open().close()), true).map(Some) } else { Ok(None) }
-    };
-    let (edit, latest) = (child(summary.edit)?, child(summary.latest_reply)?);
-    if edit.is_none() && latest.is_none() {
-        return Ok(None);
+    let mut out = Writer::open();
+    if let Some(edit) = summary.edit {
+        let edit = events::event(db, room, edit)?;
+        if is_told(&edit, format) {
+            out.raw("m.replace", &written(db, room, &edit, Some(Writer::open().close()), true)?);
+        }
+    }
+    let mut references = Vec::new();
+    for reference in &summary.references {
+        let reference = events::event(db, room, *reference)?;
+        if is_told(&reference, format) {
+            references.push(Reference { event_id: reference.header.id.clone() });
+        }
+    }
+    if !references.is_empty() {
+        let chunk = serde_json::to_string(&Chunk { chunk: references }).map_err(protocol::json::JsonError::from)?;
+        out.raw("m.reference", &chunk);
+    }
+    if with_thread && let Some(thread) = thread(db, room, (no, stored), &summary, format)? {
+        out.raw("m.thread", &thread);
+    }
+    Ok(out.has_any().then(|| out.close()))
+}
+
+/// Whether an event may be told of with the one that it relates to.
+fn is_told(child: &StoredEvent, format: &Format<'_>) -> bool {
+    child.header.pos.is_some_and(|pos| pos <= format.until) && !format.ignored.contains(&child.header.sender)
+}
+
+/// What is told of a thread with its root.
+fn thread(
+    db: &impl Read,
+    room: RoomNo,
+    (no, root): (EventNo, &StoredEvent),
+    summary: &Summary,
+    format: &Format<'_>,
+) -> Result<Option<String>> {
+    let Some((latest, replies)) = relations::thread(db, room, no, summary, format)? else { return Ok(None) };
+    let latest = events::event(db, room, latest)?;
+    let mut unsigned = Writer::open();
+    // Without its own thread, so that no loop of events can be one of these.
+    if let Some(relations) = relations(db, room, &latest, format, false)? {
+        unsigned.raw("m.relations", &relations);
     }
     let mut out = Writer::open();
-    if let Some(edit) = edit {
-        out.raw("m.replace", &edit);
-    }
-    if let Some(latest) = latest {
-        let mut thread = Writer::open();
-        thread.raw("latest_event", &latest);
-        thread.raw("count", &summary.replies.to_string());
-        let participated = relations::participates(db, room, (no, &stored.header), format.user)?;
-        thread.raw("current_user_participated", if participated { "true" } else { "false" });
-        out.raw("m.thread", &thread.close());
-    }
+    out.raw("latest_event", &written(db, room, &latest, Some(unsigned.close()), true)?);
+    out.raw("count", &replies.to_string());
+    let participated = relations::participates(db, room, (no, &root.header), format.user)?;
+    out.raw("current_user_participated", if participated { "true" } else { "false" });
     Ok(Some(out.close()))
+}
+
+/// The aggregation of `m.reference`.
+#[derive(Serialize)]
+struct Chunk {
+    chunk: Vec<Reference>,
+}
+
+#[derive(Serialize)]
+struct Reference {
+    event_id: OwnedEventId,
 }
 
 fn redacted_because(db: &impl Read, room: RoomNo, by: EventNo) -> Result<String> {

@@ -24,6 +24,7 @@ pub mod state;
 mod tests;
 pub mod threads;
 pub mod timeline;
+pub mod times;
 pub mod typing;
 pub mod unread;
 pub mod upgrade;
@@ -58,7 +59,9 @@ pub const TABLES: &[&TableSpec] = &[
     state::NODES.spec(),
     state::TYPES.spec(),
     state::KEYS.spec(),
+    threads::THREADS.spec(),
     timeline::TIMELINE.spec(),
+    times::TIMES.spec(),
     typing::CHANGED.spec(),
     typing::DUE.spec(),
     typing::TYPING.spec(),

@@ -2,15 +2,19 @@
 //!
 //! Specification: client-server API, "Forming relationships between events".
 
-use protocol::event::Event;
-use ruma::OwnedEventId;
+use std::sync::Arc;
+
+use protocol::{event::Event, json::Object};
+use ruma::{EventId, OwnedEventId};
 use serde::{Deserialize, Serialize};
 use store::{Lead, Owner, Preset, Range, Read, RoomNo, Table, UserNo};
 
 use crate::{
     Error, EventNo, NewEvent, Pos, Result, Sender,
-    events::{self, Header},
+    events::{self, Header, StoredEvent},
+    format::Format,
     head::OpenRoom,
+    threads,
 };
 
 pub(crate) static RELATIONS: Table<(RoomNo, EventNo, Pos), (EventNo, String)> =
@@ -26,6 +30,21 @@ pub(crate) static PARTICIPANTS: Table<(RoomNo, EventNo, UserNo), u32> =
 
 /// The relation of reactions.
 const ANNOTATION: &str = "m.annotation";
+
+/// The relation of edits.
+const REPLACE: &str = "m.replace";
+/// The relation of the events of a thread to its root.
+pub(crate) const THREAD: &str = "m.thread";
+/// The relation that means nothing but itself.
+const REFERENCE: &str = "m.reference";
+
+/// The most references that are told with an event. Who wants all asks for its relations.
+const REFERENCES_MAX: usize = 100;
+
+/// The most events of a thread that are passed over for one whom its reader does not ignore, and that came before the reader left.
+const SKIPPED_MAX: usize = 1_000;
+/// The most ignored users whose events are taken off the number of events in a thread.
+const IGNORED_MAX: usize = 100;
 
 /// The longest relation type that is indexed, in bytes.
 const REL_TYPE_MAX: usize = 255;
@@ -60,12 +79,14 @@ pub fn of(event: &Event) -> Option<RelatesTo> {
 /// What is told of an event's relations with the event ("Aggregations of child events").
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Summary {
-    /// The last edit that counts: by the same user, of the same type.
+    /// The most recent edit that is valid.
     pub edit: Option<EventNo>,
-    /// The last event of its thread.
-    pub latest_reply: Option<EventNo>,
+    /// The last event of its thread, and its place.
+    pub latest_reply: Option<(EventNo, Pos)>,
     /// How many events its thread has.
     pub replies: u32,
+    /// The last events that refer to it, oldest first.
+    pub references: Vec<EventNo>,
 }
 
 /// What is told of the relations of an event, if it has such.
@@ -84,16 +105,33 @@ pub fn participates(db: &impl Read, room: RoomNo, root: (EventNo, &Header), user
     Ok(root.1.sender == user || db.get(&PARTICIPANTS, &(room, root.0, user))?.is_some_and(|sent| sent > 0))
 }
 
-/// The most children of an event that are looked at for a reaction that is there already.
-const ANNOTATIONS_MAX: usize = 10_000;
+/// The most children of an event that are looked at for a reaction that is there already, or for what takes the place of a
+/// redacted one.
+const CHILDREN_MAX: usize = 10_000;
 
-/// Refuses a second reaction of the same user with the same key to the same event ("Event annotations and reactions").
-pub(crate) fn check_annotation(room: &OpenRoom<'_, '_>, sender: &Sender, new: &NewEvent) -> Result<()> {
+/// Refuses what a client should not send: a second reaction of the same user with the same key to the same event ("Event
+/// annotations and reactions"), a thread that begins at an event which itself relates to another ("Validation of `m.thread`
+/// relationships").
+pub(crate) fn check(room: &OpenRoom<'_, '_>, sender: &Sender, new: &NewEvent) -> Result<()> {
     let relation =
         new.content.get("m.relates_to").cloned().and_then(|relation| serde_json::from_value::<RelatesTo>(relation).ok());
-    let Some(relation) = relation.filter(|relation| relation.rel_type == ANNOTATION) else { return Ok(()) };
-    let Some((parent, _)) = events::by_id(room.tx, room.no, &relation.event_id)? else { return Ok(()) };
-    for child in children(room.tx, room.no, parent)?.take(ANNOTATIONS_MAX) {
+    let Some(relation) = relation else { return Ok(()) };
+    let Some((no, parent)) = events::by_id(room.tx, room.no, &relation.event_id)? else { return Ok(()) };
+    match relation.rel_type.as_str() {
+        ANNOTATION => check_annotation(room, sender, new, no, &relation),
+        THREAD if of(&parent.event).is_some() => Err(Error::BadThread),
+        _ => Ok(()),
+    }
+}
+
+fn check_annotation(
+    room: &OpenRoom<'_, '_>,
+    sender: &Sender,
+    new: &NewEvent,
+    parent: EventNo,
+    relation: &RelatesTo,
+) -> Result<()> {
+    for child in children(room.tx, room.no, parent)?.take(CHILDREN_MAX) {
         let child = child?;
         if child.rel_type != ANNOTATION {
             continue;
@@ -134,11 +172,17 @@ pub(crate) fn apply(room: &mut OpenRoom<'_, '_>, event: &Event, no: EventNo, pos
     let mut summary = summary(room.tx, room.no, parent_no)?.unwrap_or_default();
     let before = summary.clone();
     match relation.rel_type.as_str() {
-        "m.replace" if edits(event, &parent.event) => summary.edit = Some(no),
-        "m.thread" => {
-            summary.latest_reply = Some(no);
+        REPLACE if edits(event, &parent.event) && is_newest_edit(room, event, summary.edit)? => summary.edit = Some(no),
+        THREAD => {
+            threads::apply(room, parent_no, summary.latest_reply.map(|(_, pos)| pos), Some(pos))?;
+            summary.latest_reply = Some((no, pos));
             summary.replies += 1;
             participate(room, parent_no, sender, 1)?;
+        }
+        REFERENCE => {
+            summary.references.push(no);
+            let surplus = summary.references.len().saturating_sub(REFERENCES_MAX);
+            summary.references.drain(..surplus);
         }
         _ => {}
     }
@@ -155,7 +199,31 @@ fn edits(edit: &Event, original: &Event) -> bool {
         && edit.kind == original.kind
         && edit.state_key.is_none()
         && original.state_key.is_none()
-        && of(original).is_none_or(|relation| relation.rel_type != "m.replace")
+        && of(original).is_none_or(|relation| relation.rel_type != REPLACE)
+        && (edit.kind == ENCRYPTED || has_new_content(edit))
+}
+
+/// The type of events whose new content, if they are edits, only clients see.
+const ENCRYPTED: &str = "m.room.encrypted";
+
+fn has_new_content(edit: &Event) -> bool {
+    #[derive(Deserialize)]
+    struct Content {
+        #[serde(rename = "m.new_content")]
+        _new: Object,
+    }
+    serde_json::from_str::<Content>(edit.content.get()).is_ok()
+}
+
+/// Whether an edit is more recent than the one that is ("Server-side aggregation of `m.replace` relationships").
+fn is_newest_edit(room: &OpenRoom<'_, '_>, edit: &Event, newest: Option<EventNo>) -> Result<bool> {
+    let Some(newest) = newest else { return Ok(true) };
+    let newest = events::event(room.tx, room.no, newest)?;
+    Ok(recency(edit) > recency(&newest.event))
+}
+
+fn recency(edit: &Event) -> (u64, &EventId) {
+    (edit.origin_server_ts, &edit.id)
 }
 
 fn participate(room: &mut OpenRoom<'_, '_>, root: EventNo, user: UserNo, by: i32) -> Result<()> {
@@ -171,11 +239,19 @@ pub(crate) fn forget(room: &mut OpenRoom<'_, '_>, event: &Event, header: &Header
     room.tx.delete(&RELATIONS, &(room.no, parent_no, pos))?;
     let Some(mut summary) = summary(room.tx, room.no, parent_no)? else { return Ok(()) };
     match relation.rel_type.as_str() {
-        "m.replace" => summary.edit = last_child(room, parent_no, "m.replace", |edit| edits(edit, &parent.event))?,
-        "m.thread" => {
-            summary.latest_reply = last_child(room, parent_no, "m.thread", |_| true)?;
+        REPLACE => summary.edit = newest_edit(room, parent_no, &parent.event)?,
+        THREAD => {
+            let latest = last_first(room.tx, room.no, parent_no)?.find(|child| is_of(child, THREAD)).transpose()?;
+            let latest = latest.map(|child| (child.no, child.pos));
+            let place = |reply: Option<(EventNo, Pos)>| reply.map(|(_, pos)| pos);
+            threads::apply(room, parent_no, place(summary.latest_reply), place(latest))?;
+            summary.latest_reply = latest;
             summary.replies = summary.replies.saturating_sub(1);
             participate(room, parent_no, header.sender, -1)?;
+        }
+        REFERENCE => {
+            let Some((no, _)) = events::by_id(room.tx, room.no, &header.id)? else { return Ok(()) };
+            summary.references.retain(|reference| *reference != no);
         }
         _ => return Ok(()),
     }
@@ -183,18 +259,55 @@ pub(crate) fn forget(room: &mut OpenRoom<'_, '_>, event: &Event, header: &Header
     Ok(())
 }
 
-/// The last child of this type that counts.
-fn last_child(
-    room: &OpenRoom<'_, '_>,
-    parent: EventNo,
-    rel_type: &str,
-    counts: impl Fn(&Event) -> bool,
-) -> Result<Option<EventNo>> {
-    for row in room.tx.range(&RELATIONS, Range::of(&Lead((room.no, parent))).reversed())? {
-        let (_, (no, of_type)) = row?;
-        if of_type == rel_type && counts(&events::event(room.tx, room.no, no)?.event) {
-            return Ok(Some(no));
+/// The most recent of the valid edits of an event.
+fn newest_edit(room: &OpenRoom<'_, '_>, parent: EventNo, original: &Event) -> Result<Option<EventNo>> {
+    let mut newest: Option<(EventNo, Arc<StoredEvent>)> = None;
+    for child in last_first(room.tx, room.no, parent)?.filter(|child| is_of(child, REPLACE)).take(CHILDREN_MAX) {
+        let child = child?;
+        let edit = events::event(room.tx, room.no, child.no)?;
+        let is_newer = newest.as_ref().is_none_or(|(_, newest)| recency(&edit.event) > recency(&newest.event));
+        if is_newer && edits(&edit.event, original) {
+            newest = Some((child.no, edit));
         }
     }
+    Ok(newest.map(|(no, _)| no))
+}
+
+/// Whether a child is of a type, or could not be read.
+fn is_of(child: &Result<Child>, rel_type: &str) -> bool {
+    child.as_ref().map_or(true, |child| child.rel_type == rel_type)
+}
+
+/// The newest event of a thread that a reader may know of, with how many there are.
+///
+/// # Errors
+/// As the database says.
+pub fn thread(
+    db: &impl Read,
+    room: RoomNo,
+    root: EventNo,
+    summary: &Summary,
+    reader: &Format<'_>,
+) -> Result<Option<(EventNo, u32)>> {
+    let mut replies = summary.replies;
+    for ignored in reader.ignored.iter().take(IGNORED_MAX) {
+        replies = replies.saturating_sub(db.get(&PARTICIPANTS, &(room, root, *ignored))?.unwrap_or(0));
+    }
+    for child in last_first(db, room, root)?.filter(|child| is_of(child, THREAD)).take(SKIPPED_MAX) {
+        let child = child?;
+        if !reader.ignored.is_empty() && reader.ignored.contains(&events::event(db, room, child.no)?.header.sender) {
+            continue;
+        }
+        if child.pos <= reader.until {
+            return Ok(Some((child.no, replies)));
+        }
+        replies = replies.saturating_sub(1);
+    }
     Ok(None)
+}
+
+/// The children of an event, newest first.
+fn last_first(db: &impl Read, room: RoomNo, parent: EventNo) -> Result<impl Iterator<Item = Result<Child>> + '_> {
+    let rows = db.range(&RELATIONS, Range::of(&Lead((room, parent))).reversed())?;
+    Ok(rows.map(|row| row.map(|((_, _, pos), (no, rel_type))| Child { pos, no, rel_type }).map_err(Into::into)))
 }

@@ -15,7 +15,7 @@ use ruma::{EventId, OwnedEventId, OwnedServerName, OwnedUserId};
 use store::{Lock, Pending, Read, RoomNo, Store, Table, Tx, UserNo};
 
 use crate::{
-    Error, EventNo, Result,
+    Error, EventNo, Result, aliases,
     append::{Accepted, append},
     events::{self, Txn},
     head::OpenRoom,
@@ -103,7 +103,8 @@ pub fn send(
         if let Some(target) = &new.redacts {
             check_redaction(&open, sender, target)?;
         }
-        relations::check_annotation(&open, sender, &new)?;
+        relations::check(&open, sender, &new)?;
+        check_aliases(&open, &new)?;
         let (no, event) = send_in(&mut open, identity, sender, new, txn.clone(), now_ms)?;
         open.save()?;
         if let Some(txn) = &txn {
@@ -120,6 +121,16 @@ fn check_redaction(room: &OpenRoom<'_, '_>, sender: &Sender, target: &EventId) -
         return Err(Error::Forbidden("You may not redact the events of others in this room"));
     }
     Ok(())
+}
+
+/// The aliases that a client publishes must be this room's.
+fn check_aliases(room: &OpenRoom<'_, '_>, new: &NewEvent) -> Result<()> {
+    if new.kind != aliases::CANONICAL || new.state_key.as_deref() != Some("") {
+        return Ok(());
+    }
+    let standing = room.state_event(aliases::CANONICAL, "")?;
+    let standing = standing.and_then(|standing| serde_json::from_str(standing.content.get()).ok()).unwrap_or_default();
+    aliases::check_canonical(room.tx, room.no, &new.content, &standing)
 }
 
 /// The key of a transaction: ids are unique by device and room.

@@ -2,10 +2,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod receipts;
+mod relations;
 mod typing;
 mod unread;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use proptest::prelude::*;
 use protocol::{json::Object, keys::SigningKey, version::RoomVersion};
@@ -175,47 +176,6 @@ fn a_redacted_event_loses_its_content_for_good() {
     redact(&alice).unwrap().wait().unwrap();
     assert!(!world.seen(&bob, room).contains(&"secret".to_owned()));
     assert!(!world.store.dump(TABLES).unwrap().contains("secret"), "nothing of it is stored");
-}
-
-#[test]
-fn an_event_tells_of_its_last_edit_and_its_thread() {
-    let world = World::new();
-    let (alice, bob) = (world.user("alice"), world.user("bob"));
-    let (room, _) = world.room(&alice, "12", Preset::PublicChat);
-    world.change(&bob, room, &bob, Action::Join).unwrap();
-    let root = world.say(&alice, room, "root").unwrap();
-    let relate = |who: &Sender, rel_type: &str, body: &str| {
-        let relation = json!({ "rel_type": rel_type, "event_id": root });
-        let content = json!({ "msgtype": "m.text", "body": body, "m.relates_to": relation }).as_object().unwrap().clone();
-        let new = NewEvent { kind: "m.room.message".into(), content, ..NewEvent::default() };
-        send::send(&world.store, &world.identity, who, room, new, None, 2000).unwrap().wait().unwrap()
-    };
-    let told = || {
-        let db = world.store.snapshot();
-        let (_, stored) = events::by_id(&db, room, &root).unwrap().unwrap();
-        let format = format::Format { user: bob.no, device: None, with_room_id: false, now_ms: 0, until: Pos(i64::MAX) };
-        let event = format::client_event(&db, room, &stored, None, &format).unwrap();
-        let event: serde_json::Value = serde_json::from_str(event.get()).unwrap();
-        event["unsigned"]["m.relations"].clone()
-    };
-    assert!(told().is_null());
-    let edit = relate(&alice, "m.replace", "first edit");
-    relate(&bob, "m.replace", "bob may not edit what alice said");
-    assert_eq!(told()["m.replace"]["content"]["body"], "first edit");
-    relate(&alice, "m.thread", "one");
-    assert_eq!(told()["m.thread"]["current_user_participated"], false);
-    let reply = relate(&bob, "m.thread", "two");
-    assert_eq!(told()["m.thread"]["count"], 2);
-    assert_eq!(told()["m.thread"]["latest_event"]["content"]["body"], "two");
-    assert_eq!(told()["m.thread"]["current_user_participated"], true);
-    for (who, gone) in [(&alice, edit), (&bob, reply)] {
-        let new = NewEvent { kind: "m.room.redaction".into(), redacts: Some(gone), ..NewEvent::default() };
-        send::send(&world.store, &world.identity, who, room, new, None, 1).unwrap().wait().unwrap();
-    }
-    assert!(told()["m.replace"].is_null());
-    assert_eq!(told()["m.thread"]["count"], 1);
-    assert_eq!(told()["m.thread"]["latest_event"]["content"]["body"], "one");
-    assert_eq!(told()["m.thread"]["current_user_participated"], false);
 }
 
 #[test]

@@ -1,15 +1,17 @@
-//! Which thread an event is in.
+//! Which thread an event is in, and which threads a room has.
 //!
 //! Specification: client-server API, "Threading" and "Threaded read receipts".
 
 use protocol::event::Event;
 use ruma::{EventId, OwnedEventId};
-use store::{Read, RoomNo};
+use store::{Lead, Owner, Preset, Range, Read, RoomNo, Table};
 
-use crate::{Result, events, relations};
+use crate::{EventNo, Pos, Result, events, head::OpenRoom, relations, relations::THREAD};
 
-/// The relation of an event to the root of its thread.
-const THREAD: &str = "m.thread";
+pub(crate) static THREADS: Table<(RoomNo, Pos), EventNo> =
+    Table::new("threads", "The root of each thread of a room, by the place of the thread's newest event.")
+        .owned_by(Owner::Room)
+        .read_by(Preset::Scan);
 
 /// How many relations are followed to find the thread of an event that is indirectly in one (the number the specification
 /// recommends).
@@ -50,4 +52,25 @@ pub fn shows(db: &impl Read, room: RoomNo, root: &EventId, event: &Event) -> Res
         relation = parent.and_then(|(_, parent)| relations::of(&parent.event));
     }
     Ok(false)
+}
+
+/// The roots of a room's threads whose newest event is at a place or before it, that of the newest first, read as they are
+/// asked for.
+///
+/// # Errors
+/// As the database says.
+pub fn roots(db: &impl Read, room: RoomNo, from: Pos) -> Result<impl Iterator<Item = Result<(Pos, EventNo)>> + '_> {
+    let rows = db.range(&THREADS, Range::of(&Lead((room,))).through(&(room, from)).reversed())?;
+    Ok(rows.map(|row| row.map(|((_, pos), root)| (pos, root)).map_err(Into::into)))
+}
+
+/// The newest event of a thread is another now.
+pub(crate) fn apply(room: &mut OpenRoom<'_, '_>, root: EventNo, before: Option<Pos>, after: Option<Pos>) -> Result<()> {
+    if let Some(before) = before {
+        room.tx.delete(&THREADS, &(room.no, before))?;
+    }
+    if let Some(after) = after {
+        room.tx.put(&THREADS, &(room.no, after), &root)?;
+    }
+    Ok(())
 }

@@ -2,6 +2,8 @@
 //!
 //! A number is drawn once and never changes its meaning, so both directions may be kept in memory.
 
+use std::collections::BTreeSet;
+
 use ruma::{OwnedUserId, UserId};
 use store::{Error, Lock, Read, Result, Store, Table, Tx, UserNo};
 
@@ -61,6 +63,14 @@ pub fn user_id(db: &impl Read, number: UserNo) -> Result<OwnedUserId> {
         Some(user) => Ok(user.as_ref().clone()),
         None => Err(Error::Corrupt { table: USERS.spec().name, key: format!("{:08x}", number.0) }),
     }
+}
+
+/// The numbers of those of some users who are known here.
+///
+/// # Errors
+/// As the store.
+pub fn known<'u>(db: &impl Read, users: impl IntoIterator<Item = &'u UserId>) -> Result<BTreeSet<UserNo>> {
+    users.into_iter().filter_map(|user| number(db, user).transpose()).collect()
 }
 
 #[cfg(test)]

@@ -2,14 +2,18 @@
 //!
 //! Specification: client-server API, "Published room directory".
 
-use rooms::{directory, state, visibility};
+use rooms::{
+    directory,
+    members::{self, Membership},
+    numbers, state, visibility,
+};
 use ruma::{
-    UInt,
+    OwnedRoomId, UInt,
     directory::{Filter, PublicRoomsChunk, PublicRoomsChunkInit},
     room::{JoinRuleKind, RoomType},
 };
-use serde::{Deserialize, de::DeserializeOwned};
-use store::{RoomNo, Snapshot};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use store::{RoomNo, Snapshot, UserNo};
 
 use crate::Result;
 
@@ -53,7 +57,81 @@ fn wanted(room: &PublicRoomsChunk, term: Option<&str>, filter: &Filter) -> bool 
         })
 }
 
-/// What is told of a room.
+/// Whether a room's summary is told to a user, or to anybody: those who may join or knock, who are in it or invited, and where
+/// the room is readable by the world, all.
+///
+/// # Errors
+/// As the database says.
+pub fn is_told(db: &Snapshot, room: RoomNo, user: Option<UserNo>) -> Result<bool> {
+    #[derive(Default, Deserialize)]
+    struct Rules {
+        join_rule: String,
+        #[serde(default)]
+        allow: Vec<Allow>,
+    }
+    let root = rooms::head(db, room)?.state;
+    let rules: Rules = state::content(db, room, root, "m.room.join_rules", "")?.unwrap_or_default();
+    if matches!(rules.join_rule.as_str(), "public" | "knock" | "knock_restricted")
+        || visibility::history_visibility(db, room, root)? == visibility::HistoryVisibility::WorldReadable
+    {
+        return Ok(true);
+    }
+    let Some(user) = user else { return Ok(false) };
+    let standing = members::user_room(db, user, room)?.map(|standing| standing.membership);
+    if matches!(standing, Some(Membership::Join | Membership::Invite | Membership::Knock)) {
+        return Ok(true);
+    }
+    for allow in rules.allow.iter().filter(|_| rules.join_rule == "restricted").filter_map(|allow| allow.room_id.as_deref()) {
+        if let Some(allowing) = numbers::number(db, allow)?
+            && members::is_joined(db, user, allowing)?
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Who may join a restricted room ("Restricted rooms").
+#[derive(Deserialize)]
+struct Allow {
+    room_id: Option<OwnedRoomId>,
+}
+
+/// What is told of a single room.
+#[derive(Serialize)]
+pub struct Summary {
+    #[serde(flatten)]
+    room: PublicRoomsChunk,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    allowed_room_ids: Vec<OwnedRoomId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    encryption: Option<String>,
+    room_version: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    membership: Option<Membership>,
+}
+
+/// The summary of a room ("GET room_summary"), with what a user has to do with it.
+///
+/// # Errors
+/// As the database says.
+pub fn detailed(db: &Snapshot, room: RoomNo, user: Option<UserNo>) -> Result<Summary> {
+    let root = rooms::head(db, room)?.state;
+    let membership = match user {
+        Some(user) => Some(members::user_room(db, user, room)?.map_or(Membership::Leave, |standing| standing.membership)),
+        None => None,
+    };
+    let allow: Option<Vec<Allow>> = field(db, room, root, "m.room.join_rules", "allow")?;
+    Ok(Summary {
+        room: summary(db, room)?,
+        allowed_room_ids: allow.unwrap_or_default().into_iter().filter_map(|allow| allow.room_id).collect(),
+        encryption: field(db, room, root, "m.room.encryption", "algorithm")?,
+        room_version: numbers::room(db, room)?.version()?.id.to_owned(),
+        membership,
+    })
+}
+
+/// What is told of a room in lists.
 ///
 /// # Errors
 /// As the database says.

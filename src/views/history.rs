@@ -12,9 +12,10 @@ use rooms::{
     members::Membership,
     state::{self, Root},
     timeline::{self, Direction, Placed},
+    times,
     visibility::{HistoryVisibility, Viewer, history_visibility},
 };
-use ruma::{EventId, UserId, api::client::filter::RoomEventFilter};
+use ruma::{EventId, OwnedEventId, UserId, api::client::filter::RoomEventFilter};
 use serde_json::value::RawValue;
 use store::{RoomNo, Snapshot};
 
@@ -63,6 +64,11 @@ impl<'a> Reader<'a> {
     /// The room that is read.
     pub(crate) fn room(&self) -> RoomNo {
         self.room
+    }
+
+    /// How events are written for the user.
+    pub(crate) fn format(&self) -> &Format<'a> {
+        &self.format
     }
 
     /// Whether the user may see an event.
@@ -114,6 +120,22 @@ impl<'a> Reader<'a> {
         }
         let written = self.write(&stored)?;
         Ok((pos, stored, written))
+    }
+
+    /// The event closest to a time (ms), of those that the user may see and that are from then or later, or from then or earlier:
+    /// its id and time.
+    ///
+    /// # Errors
+    /// [`Rooms::NotFound`] where there is none.
+    pub fn at_time(&mut self, ts: u64, direction: Direction) -> Result<(OwnedEventId, u64)> {
+        for found in times::closest(self.db, self.room, ts, direction)?.take(SCANNED_MAX) {
+            let (ts, no) = found?;
+            let stored = events::event(self.db, self.room, no)?;
+            if self.sees(&stored)? {
+                return Ok((stored.header.id.clone(), ts));
+            }
+        }
+        Err(Rooms::NotFound("an event near that time").into())
     }
 
     /// A page of the timeline from a point on, of at most `limit` events that pass the filter.

@@ -13,6 +13,7 @@ pub mod stripped;
 pub mod sync;
 #[cfg(test)]
 mod tests;
+pub mod threads;
 pub mod token;
 
 pub use error::{Error, Result};

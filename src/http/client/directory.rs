@@ -10,17 +10,17 @@ use ruma::{
             get_public_rooms::v3 as public_rooms, get_public_rooms_filtered::v3 as search_rooms,
             get_room_visibility::v3 as get_visibility, set_room_visibility::v3 as set_visibility,
         },
-        room::{Visibility, aliases::v3 as room_aliases},
+        room::{Visibility, aliases::v3 as room_aliases, get_summary::v1 as get_summary},
     },
     directory::Filter,
 };
 use store::{RoomNo, Snapshot};
-use views::directory::Page;
+use views::directory::{Page, Summary};
 
-use super::rooms::room;
+use super::rooms::{room, room_or_alias};
 use crate::{
-    Call, Class, Error, Result, Route,
-    auth::{Public, Session, User, UserOrGuest},
+    Call, Class, Error, Json, Result, Route,
+    auth::{Optional, Public, Session, User, UserOrGuest},
     endpoint,
     server::Server,
 };
@@ -40,6 +40,7 @@ pub(crate) fn routes() -> Vec<Route> {
         endpoint(User, Class::Write, publish),
         endpoint(Public, Class::Search, list),
         endpoint(UserOrGuest, Class::Search, search),
+        endpoint(Optional, Class::Read, summary),
     ]
 }
 
@@ -152,6 +153,17 @@ fn page(server: &Server, db: &Snapshot, asked: &Asked<'_>) -> Result<(Page, Opti
     Ok((page, next, previous))
 }
 
+async fn summary(call: Call<Option<Session>>, request: get_summary::Request) -> Result<Json<Summary>> {
+    let db = call.snapshot();
+    let room = room_or_alias(&db, &request.room_id_or_alias)?;
+    let user = call.session.as_ref().map(|session| session.user);
+    // Whether there is a room that they may not know of is not told.
+    if !views::directory::is_told(&db, room, user)? {
+        return Err(Rooms::UnknownRoom.into());
+    }
+    Ok(Json(views::directory::detailed(&db, room, user)?))
+}
+
 async fn list(call: Call<()>, request: public_rooms::Request) -> Result<public_rooms::Response> {
     let filter = Filter::new();
     let asked = Asked { server: request.server.as_ref(), limit: request.limit, since: request.since.as_deref(), filter: &filter };
@@ -174,3 +186,7 @@ async fn search(call: Call<Session>, request: search_rooms::Request) -> Result<s
     response.prev_batch = previous;
     Ok(response)
 }
+
+#[cfg(test)]
+#[path = "directory_tests.rs"]
+mod tests;

@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 
 use rooms::{Error as Rooms, state, timeline::Direction};
 use ruma::{
-    UserId,
+    MilliSecondsSinceUnixEpoch, UInt, UserId,
     api::{
         Direction as RumaDirection,
         client::{
             context::get_context::v3 as get_context,
             membership::{get_member_events::v3 as get_members, joined_members::v3 as joined_members},
             message::get_message_events::v3 as get_messages,
-            room::get_room_event::v3 as get_event,
+            room::{get_event_by_timestamp::v1 as get_event_by_time, get_room_event::v3 as get_event},
             state::{get_state_event_for_key::v3 as get_state_event, get_state_events::v3 as get_state},
         },
     },
@@ -28,7 +28,7 @@ use views::{
 
 use super::rooms::{format, room};
 use crate::{
-    Call, Class, Result, Route,
+    Call, Class, Error, Result, Route,
     auth::{Session, UserOrGuest},
     endpoint,
 };
@@ -38,6 +38,7 @@ pub(crate) fn routes() -> Vec<Route> {
         endpoint(UserOrGuest, Class::Read, messages),
         endpoint(UserOrGuest, Class::Read, context),
         endpoint(UserOrGuest, Class::Read, event),
+        endpoint(UserOrGuest, Class::Read, event_by_time),
         endpoint(UserOrGuest, Class::Read, whole_state),
         endpoint(UserOrGuest, Class::Read, state_event),
         endpoint(UserOrGuest, Class::Read, members),
@@ -45,8 +46,8 @@ pub(crate) fn routes() -> Vec<Route> {
     ]
 }
 
-fn reader<'a>(call: &'a Call<Session>, db: &'a Snapshot, room_id: &ruma::RoomId) -> Result<Reader<'a>> {
-    Ok(Reader::new(db, room(db, room_id)?, &call.session.user_id, format(call, true))?)
+pub(super) fn reader<'a>(call: &'a Call<Session>, db: &'a Snapshot, room_id: &ruma::RoomId) -> Result<Reader<'a>> {
+    Ok(Reader::new(db, room(db, room_id)?, &call.session.user_id, format(call, db)?)?)
 }
 
 fn point(token: Option<&str>) -> Result<Option<Point>> {
@@ -114,6 +115,17 @@ async fn event(call: Call<Session>, request: get_event::Request) -> Result<get_e
     let db = call.snapshot();
     let (_, _, written) = reader(&call, &db, &request.room_id)?.event(&request.event_id)?;
     Ok(get_event::Response::new(Raw::from_json(written)))
+}
+
+async fn event_by_time(call: Call<Session>, request: get_event_by_time::Request) -> Result<get_event_by_time::Response> {
+    let db = call.snapshot();
+    let direction = match request.dir {
+        RumaDirection::Backward => Direction::Backward,
+        RumaDirection::Forward => Direction::Forward,
+    };
+    let (id, ts) = reader(&call, &db, &request.room_id)?.at_time(request.ts.get().into(), direction)?;
+    let ts = UInt::try_from(ts).map_err(Error::internal)?;
+    Ok(get_event_by_time::Response::new(id, MilliSecondsSinceUnixEpoch(ts)))
 }
 
 async fn whole_state(call: Call<Session>, request: get_state::Request) -> Result<get_state::Response> {

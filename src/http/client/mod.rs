@@ -15,6 +15,7 @@ mod keys;
 mod login;
 mod media;
 mod membership;
+mod mutual_rooms;
 mod openid;
 mod presence;
 mod profile;
@@ -26,6 +27,7 @@ mod rooms;
 mod send;
 mod sync;
 mod thirdparty;
+mod threads;
 mod to_device;
 mod typing;
 mod uiaa;
@@ -53,6 +55,7 @@ pub(crate) fn routes() -> Vec<Route> {
         login::routes(),
         media::routes(),
         membership::routes(),
+        mutual_rooms::routes(),
         openid::routes(),
         presence::routes(),
         profile::routes(),
@@ -63,6 +66,7 @@ pub(crate) fn routes() -> Vec<Route> {
         send::routes(),
         sync::routes(),
         thirdparty::routes(),
+        threads::routes(),
         to_device::routes(),
         typing::routes(),
         upgrade::routes(),

@@ -52,7 +52,7 @@ struct Asked {
 
 fn read(call: &Call<Session>, asked: &Asked) -> Result<Page> {
     let db = call.snapshot();
-    let mut reader = Reader::new(&db, room(&db, &asked.room)?, &call.session.user_id, format(call, true))?;
+    let mut reader = Reader::new(&db, room(&db, &asked.room)?, &call.session.user_id, format(call, &db)?)?;
     let limit = asked.limit.map_or(LIMIT_DEFAULT, |limit| usize::try_from(u64::from(limit)).unwrap_or(LIMIT_MAX));
     let ask = Ask {
         rel_type: asked.rel_type.as_deref(),

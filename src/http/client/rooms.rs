@@ -1,11 +1,13 @@
 //! What the endpoints of rooms have in common.
 
+use std::sync::Arc;
+
 use protocol::json::{self, Object};
 use rooms::{Pos, Sender, events::Txn, format::Format};
 use ruma::{RoomId, RoomOrAliasId, UserId, serde::Raw};
 use serde_json::Value;
 use store::{Read, RoomNo};
-use users::numbers as user_numbers;
+use users::{account_data, numbers as user_numbers};
 
 use crate::{Call, Error, Result, auth::Session};
 
@@ -23,9 +25,11 @@ pub(crate) fn txn(session: &Session, id: &str) -> Txn {
 }
 
 /// How events are written for the caller.
-pub(crate) fn format(call: &Call<Session>, with_room_id: bool) -> Format<'_> {
-    let device = call.session.device_id.as_str();
-    Format { user: call.session.user, device: Some(device), with_room_id, now_ms: call.now_ms(), until: Pos(i64::MAX) }
+pub(crate) fn format<'a>(call: &'a Call<Session>, db: &impl Read) -> Result<Format<'a>> {
+    let device = Some(call.session.device_id.as_str());
+    let ignored = account_data::ignored_users(db, call.session.user)?;
+    let ignored = Arc::new(user_numbers::known(db, ignored.iter().map(AsRef::as_ref))?);
+    Ok(Format { user: call.session.user, device, with_room_id: true, now_ms: call.now_ms(), until: Pos(i64::MAX), ignored })
 }
 
 /// The number of a room that is known here.

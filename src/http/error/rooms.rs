@@ -24,6 +24,9 @@ impl From<rooms::Error> for Error {
             Rooms::DuplicateAnnotation => {
                 Self::new(StatusCode::BAD_REQUEST, "M_DUPLICATE_ANNOTATION", "You have reacted so already")
             }
+            Rooms::BadThread => {
+                Self::new(StatusCode::BAD_REQUEST, "M_UNKNOWN", "An event that relates to another cannot be the root of a thread")
+            }
             Rooms::AliasInUse => Self::new(StatusCode::BAD_REQUEST, "M_ROOM_IN_USE", "The alias is in use"),
             Rooms::BadAlias(reason) => Self::new(StatusCode::BAD_REQUEST, "M_BAD_ALIAS", reason),
             Rooms::Users(error) => error.into(),

@@ -5,14 +5,17 @@
 mod response;
 mod room;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use rooms::members::{Membership, UserRoom};
 use ruma::{OwnedUserId, api::client::filter::FilterDefinition};
-use store::{RoomNo, Seq, Snapshot, Topic};
+use store::{RoomNo, Seq, Snapshot, Topic, UserNo};
 use users::{
     account_data::{self, AccountData},
-    one_time_keys,
+    numbers, one_time_keys,
     presence::Online,
     to_device,
 };
@@ -125,6 +128,8 @@ pub(super) struct News {
     account_data: BTreeMap<Option<RoomNo>, Vec<AccountData>>,
     /// Whose events the user does not want to see.
     ignored: BTreeSet<OwnedUserId>,
+    /// Their numbers.
+    ignored_nos: Arc<BTreeSet<UserNo>>,
 }
 
 impl News {
@@ -140,7 +145,9 @@ impl News {
         for data in changed {
             account_data.entry(data.room).or_default().push(data);
         }
-        Ok(Self { of_user, account_data, ignored: account_data::ignored_users(db, who.user)? })
+        let ignored = account_data::ignored_users(db, who.user)?;
+        let ignored_nos = Arc::new(numbers::known(db, ignored.iter().map(AsRef::as_ref))?);
+        Ok(Self { of_user, account_data, ignored, ignored_nos })
     }
 
     fn account_data(&self, room: Option<RoomNo>, wants: impl Fn(&str) -> bool) -> Result<Events> {

@@ -1,6 +1,6 @@
 //! The news of each room, in the sections of the response.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use rooms::{
     EventNo, Pos,
@@ -64,7 +64,14 @@ pub(super) struct Rooms<'a> {
 impl<'a> Rooms<'a> {
     pub fn new(db: &'a Snapshot, memory: &'a Memory, request: &'a Request, news: &'a News, now_ms: u64) -> Self {
         let device = Some(request.who.device_id.as_str());
-        let format = Format { user: request.who.user, device, with_room_id: false, now_ms, until: Pos(i64::MAX) };
+        let format = Format {
+            user: request.who.user,
+            device,
+            with_room_id: false,
+            now_ms,
+            until: Pos(i64::MAX),
+            ignored: Arc::clone(&news.ignored_nos),
+        };
         let counter = Counter::new(db, memory, &request.who, &news.ignored);
         Self { db, memory, request, news, format, counter, section: Section::default(), moved: Vec::new() }
     }
