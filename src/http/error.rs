@@ -90,6 +90,12 @@ impl Error {
         Self::new(StatusCode::FORBIDDEN, "M_GUEST_ACCESS_FORBIDDEN", "Guests may not do this")
     }
 
+    /// 400 `M_INVALID_ROOM_STATE`: a room cannot begin with what is asked for.
+    #[must_use]
+    pub fn invalid_room_state(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "M_INVALID_ROOM_STATE", message)
+    }
+
     /// 413 `M_TOO_LARGE`.
     pub fn too_large(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "M_TOO_LARGE", message)

@@ -213,15 +213,12 @@ async fn admit<A: Auth>(auth: A, limit: Limit, server: &Server, client: &Client,
     let known: Option<&Session> = A::session(&session);
     if let Some(known) = known {
         tracing::Span::current().record("user", known.user_id.as_str());
-        if known.admin && client.is_loopback() {
-            return Ok(session);
-        }
     }
-    if A::is_unlimited(&session) {
-        return Ok(session);
+    let administrates = known.is_some_and(|known| known.admin) && client.is_loopback();
+    if !administrates && !A::is_unlimited(&session) {
+        let payer = known.map_or_else(|| Payer::address(client.address), |known| Payer::User(known.user));
+        server.limits.take(limit, payer, server.elapsed())?;
     }
-    let payer = known.map_or_else(|| Payer::address(client.address), |known| Payer::User(known.user));
-    server.limits.take(limit, payer, server.elapsed())?;
     if let (Some(known), Some(address)) = (known.filter(|known| known.appservice.is_none()), client.address) {
         users::devices::seen(&server.store, known.user, known.device, &address.to_string(), server.now_ms())?;
     }

@@ -8,7 +8,9 @@ use ruma::{OwnedUserId, ServerName, UserId};
 use serde::{Deserialize, Serialize};
 use store::{Lock, Owner, Pending, Range, Read, Store, Table, Topic, Tx, UserNo};
 
-use crate::{Error, Result, account_data, devices, forget_user, numbers, passwords::Hashed, presence, profiles, push_rules};
+use crate::{
+    Error, Result, account_data, devices, directory, forget_user, numbers, passwords::Hashed, presence, profiles, push_rules,
+};
 
 static ACCOUNTS: Table<UserNo, Account> =
     Table::new("accounts", "The accounts of this server, deactivated ones included.").owned_by(Owner::User);
@@ -136,6 +138,7 @@ pub fn create(tx: &mut Tx<'_>, user: UserNo, user_id: &UserId, new: NewAccount, 
     let NewAccount { kind, admin, password, displayname } = new;
     let account = Account { created_ms: now_ms, kind, admin, deactivated: false, erased: false, locked: false, suspended: false };
     tx.put(&ACCOUNTS, &user, &account)?;
+    directory::enter(tx, user, user_id, &account)?;
     if let Some(Hashed(password)) = password {
         tx.put(&PASSWORDS, &user, &password)?;
     }
@@ -253,6 +256,8 @@ pub fn deactivate(store: &Store, user: UserNo, erase: bool, touch: &[Topic]) -> 
         tx.put(&ACCOUNTS, &user, &account)?;
         tx.delete(&PASSWORDS, &user)?;
         tx.put(&DEPARTURES, &user, &0)?;
+        let user_id = numbers::user_id(tx, user)?;
+        directory::withdraw(tx, user, &user_id)?;
         if erase {
             profiles::erase(tx, user)?;
         }

@@ -13,6 +13,7 @@ pub mod accounts;
 pub mod appservices;
 pub mod cross_signing;
 pub mod devices;
+pub mod directory;
 mod error;
 pub mod filters;
 pub mod key_backup;
@@ -77,6 +78,7 @@ pub const TABLES: &[&TableSpec] = &[
     devices::TABLES[0],
     devices::TABLES[1],
     devices::TABLES[2],
+    directory::TABLES[0],
     filters::TABLES[0],
     filters::TABLES[1],
     key_backup::TABLES[0],

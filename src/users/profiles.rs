@@ -8,7 +8,7 @@ use protocol::ids;
 use serde_json::{Map, Value};
 use store::{Json, Lead, Lock, Owner, Pending, Range, Read, Seq, Store, Table, Tx, UserNo};
 
-use crate::{Error, Result};
+use crate::{Error, Result, directory};
 
 static FIELDS: Table<(UserNo, String), Json<Value>> =
     Table::new("profiles", "The fields of a user's profile by name.").owned_by(Owner::User);
@@ -87,6 +87,9 @@ pub fn set(tx: &mut Tx<'_>, user: UserNo, name: &str, value: Value) -> Result<()
     if Value::Object(profile).to_string().len() > PROFILE_MAX_BYTES {
         return Err(Error::ProfileTooLarge);
     }
+    if name == DISPLAYNAME {
+        directory::rename(tx, user, value.as_str().unwrap_or_default())?;
+    }
     tx.put(&FIELDS, &(user, name), &Json(value))?;
     note_change(tx, user, name)
 }
@@ -94,6 +97,9 @@ pub fn set(tx: &mut Tx<'_>, user: UserNo, name: &str, value: Value) -> Result<()
 fn remove(tx: &mut Tx<'_>, user: UserNo, name: &str) -> Result<()> {
     if !tx.contains(&FIELDS, &(user, name))? {
         return Ok(());
+    }
+    if name == DISPLAYNAME {
+        directory::rename(tx, user, "")?;
     }
     tx.delete(&FIELDS, &(user, name))?;
     note_change(tx, user, name)

@@ -14,6 +14,7 @@ use crate::{
 mod account_data;
 mod accounts;
 mod devices;
+mod directory;
 mod filters;
 mod presence;
 mod profiles;

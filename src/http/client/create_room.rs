@@ -30,7 +30,12 @@ pub(crate) fn routes() -> Vec<Route> {
 async fn create(call: Call<Session>, request: Request) -> Result<Response> {
     let server = &call.server;
     let new = new_room(&call, request)?;
-    let created = rooms::create::create(&server.store, &server.identity, &sender(&call.session), new, call.now_ms())?;
+    let created = rooms::create::create(&server.store, &server.identity, &sender(&call.session), new, call.now_ms());
+    let created = created.map_err(|error| match error {
+        // It is not the creator who lacks power: what they ask for cannot be the beginning of a room.
+        rooms::Error::Denied(denied) => Error::invalid_room_state(denied.to_string()),
+        other => other.into(),
+    })?;
     Ok(Response::new(created.durable().await?))
 }
 
@@ -99,4 +104,25 @@ fn initial_state<T>(raw: &Raw<T>) -> Result<NewEvent> {
 pub(super) fn opaque_id(rng: &mut impl Rng) -> String {
     use rand::RngExt;
     (0..18).map(|_| char::from(if rng.random() { b'a' } else { b'A' } + rng.random_range(0..26))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use crate::testing::Hearth;
+
+    #[tokio::test]
+    async fn a_beginning_that_the_rules_forbid_is_a_bad_request() {
+        let hearth = Hearth::start();
+        let alice = hearth.register("alice").await;
+        let create = |version: &str, powers| {
+            let users = json!({ "users": { &alice.user_id: powers } });
+            let request = json!({ "room_version": version, "name": "Mine", "power_level_content_override": users });
+            alice.post("/_matrix/client/v3/createRoom", request)
+        };
+        create("11", 101).await.ok();
+        create("11", 10).await.fails(400, "M_INVALID_ROOM_STATE");
+        create("12", 101).await.fails(400, "M_INVALID_ROOM_STATE");
+    }
 }

@@ -158,4 +158,18 @@ mod tests {
         let left: Value = alice.get("/_matrix/client/v3/devices").await.ok();
         assert_eq!(left["devices"][0]["device_id"], alice.device_id.as_str());
     }
+
+    #[tokio::test]
+    async fn a_device_tells_when_and_from_where_it_was_used_last() {
+        let hearth = Hearth::start();
+        let (admin, bob) = (hearth.register_admin("alice").await, hearth.register("bob").await);
+        for (person, address) in [(admin, "127.0.0.1"), (bob, "192.0.2.1")] {
+            let device = format!("/_matrix/client/v3/devices/{}", person.device_id);
+            // What was written without waiting is seen once a later write is on disk.
+            person.put(&device, json!({ "display_name": "laptop" })).from(address).await.ok();
+            let told = person.get("/_matrix/client/v3/devices").await.ok();
+            let seen = (&told["devices"][0]["last_seen_ip"], &told["devices"][0]["last_seen_ts"]);
+            assert_eq!(seen, (&json!(address), &json!(hearth.server.now_ms())));
+        }
+    }
 }

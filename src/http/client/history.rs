@@ -17,7 +17,7 @@ use ruma::{
     },
     serde::Raw,
 };
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use store::Snapshot;
 use views::{
@@ -28,7 +28,7 @@ use views::{
 
 use super::rooms::{format, room};
 use crate::{
-    Call, Class, Error, Result, Route,
+    Call, Class, Error, Json, Result, Route,
     auth::{Session, UserOrGuest},
     endpoint,
 };
@@ -82,7 +82,19 @@ async fn messages(call: Call<Session>, request: get_messages::Request) -> Result
     Ok(response)
 }
 
-async fn context(call: Call<Session>, request: get_context::Request) -> Result<get_context::Response> {
+/// What is around an event. The lists are written also where they are empty, which ruma's answer would leave out: clients take
+/// them to be there.
+#[derive(Serialize)]
+struct Context {
+    start: String,
+    end: String,
+    event: Box<RawValue>,
+    events_before: Vec<Box<RawValue>>,
+    events_after: Vec<Box<RawValue>>,
+    state: Vec<Box<RawValue>>,
+}
+
+async fn context(call: Call<Session>, request: get_context::Request) -> Result<Json<Context>> {
     let db = call.snapshot();
     let mut reader = reader(&call, &db, &request.room_id)?;
     let (pos, stored, written) = reader.event(&request.event_id)?;
@@ -92,9 +104,8 @@ async fn context(call: Call<Session>, request: get_context::Request) -> Result<g
     };
     let before = page(Direction::Backward, Point::before(pos), limit / 2)?;
     let after = page(Direction::Forward, Point(pos), limit - limit / 2)?;
-    let mut response = get_context::Response::new();
     let root = if after.chunk.is_empty() { stored.header.after } else { after.root };
-    response.state = raws(match filter::lazy_members(&request.filter) {
+    let state = match filter::lazy_members(&request.filter) {
         None => reader.state(state::all(&db, room(&db, &request.room_id)?, root)?)?,
         Some(_) => {
             let mut senders = before.senders;
@@ -102,13 +113,15 @@ async fn context(call: Call<Session>, request: get_context::Request) -> Result<g
             senders.insert(stored.event.sender.clone());
             reader.members_of(root, senders.iter().map(AsRef::<UserId>::as_ref))?
         }
-    });
-    response.start = Some(before.end.unwrap_or_else(|| Point::before(pos)).to_string());
-    response.end = Some(after.end.unwrap_or(Point(pos)).to_string());
-    response.events_before = raws(before.chunk);
-    response.event = Some(Raw::from_json(written));
-    response.events_after = raws(after.chunk);
-    Ok(response)
+    };
+    Ok(Json(Context {
+        start: before.end.unwrap_or_else(|| Point::before(pos)).to_string(),
+        end: after.end.unwrap_or(Point(pos)).to_string(),
+        event: written,
+        events_before: before.chunk,
+        events_after: after.chunk,
+        state,
+    }))
 }
 
 async fn event(call: Call<Session>, request: get_event::Request) -> Result<get_event::Response> {
@@ -194,4 +207,31 @@ async fn joined(call: Call<Session>, request: joined_members::Request) -> Result
         }
     }
     Ok(joined_members::Response::new(joined))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use crate::testing::Hearth;
+
+    #[tokio::test]
+    async fn the_context_of_an_event_at_the_edge_has_all_its_lists() {
+        let hearth = Hearth::start();
+        let alice = hearth.register("alice").await;
+        let room = alice.post("/_matrix/client/v3/createRoom", json!({})).await.ok();
+        let room = format!("/_matrix/client/v3/rooms/{}", room["room_id"].as_str().unwrap_or_default());
+        let sent =
+            alice.put(&format!("{room}/send/m.room.message/1"), json!({ "body": "hello", "msgtype": "m.text" })).await.ok();
+        let last = sent["event_id"].as_str().unwrap_or_default();
+        let around = alice.get(&format!("{room}/context/{last}?limit=2")).await.ok();
+        assert_eq!((&around["event"]["event_id"], &around["events_after"]), (&json!(last), &json!([])));
+        assert_eq!(around["events_before"].as_array().map(Vec::len), Some(1));
+        assert_eq!(around["state"].as_array().map(|state| state.is_empty()), Some(false));
+        let state: Value = alice.get(&format!("{room}/state")).await.ok();
+        let create = state.as_array().and_then(|all| all.iter().find(|event| event["type"] == "m.room.create"));
+        let first = create.and_then(|event| event["event_id"].as_str()).unwrap_or_default();
+        let around = alice.get(&format!("{room}/context/{first}?limit=0")).await.ok();
+        assert_eq!((&around["events_before"], &around["events_after"]), (&json!([]), &json!([])));
+    }
 }

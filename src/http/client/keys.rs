@@ -11,7 +11,7 @@ use ruma::{
     },
 };
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use users::{
     KeyError,
     accounts::Kind,
@@ -120,14 +120,15 @@ async fn claim(call: Call<Session>, request: With<claim_keys::Request, Claiming>
 }
 
 /// What `/sync` would tell of device lists since `from`. All that changed up to now is told: `to` is but a hint.
-async fn changes(call: Call<Session>, request: get_changes::Request) -> Result<Json<DeviceLists>> {
+async fn changes(call: Call<Session>, request: get_changes::Request) -> Result<Json<Value>> {
     let from: SyncToken = request.from.parse().map_err(Error::from)?;
     request.to.parse::<SyncToken>().map_err(Error::from)?;
     let (db, server) = (call.snapshot(), Arc::clone(&call.server));
     let Session { user, user_id, device, device_id, .. } = call.session;
     let who = Who { user, user_id, device, device_id };
     let work = move || device_lists::changes(&db, &server.memory, &who, from.seq);
-    Ok(Json(call.server.blocking(work).await?))
+    let DeviceLists { changed, left } = call.server.blocking(work).await?;
+    Ok(Json(json!({ "changed": changed, "left": left })))
 }
 
 #[derive(Deserialize)]

@@ -32,6 +32,7 @@ mod to_device;
 mod typing;
 mod uiaa;
 mod upgrade;
+mod user_directory;
 mod versions;
 mod voip;
 mod well_known;
@@ -70,6 +71,7 @@ pub(crate) fn routes() -> Vec<Route> {
         to_device::routes(),
         typing::routes(),
         upgrade::routes(),
+        user_directory::routes(),
         versions::routes(),
         voip::routes(),
         well_known::routes(),
