@@ -51,7 +51,7 @@ impl Asked<'_> {
         let limit = self.filter.limit.map_or(EVENTS_MAX, |limit| usize::try_from(u64::from(limit)).unwrap_or(EVENTS_MAX));
         let limit = limit.min(EVENTS_MAX);
         let changed = since.is_none_or(|since| !self.db.changed_since(since, [Topic::Presence]).is_empty());
-        if limit == 0 || !(changed || !met.is_empty()) || !filter::wants_global(self.filter, KIND, None) {
+        if limit == 0 || (!changed && met.is_empty()) || !filter::wants_global(self.filter, KIND, None) {
             return Ok(events);
         }
         if since.is_none() {
