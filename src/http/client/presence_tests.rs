@@ -63,7 +63,7 @@ async fn a_word_reaches_those_who_share_a_room() {
     let ((answer, bobs), _) = tokio::join!(waiting, speaking);
     assert!(began.elapsed() < Duration::from_secs(10), "woken, not timed out");
     let expected = json!({ "presence": "online", "last_active_ago": 0, "status_msg": "At the fire", "currently_active": true });
-    assert_eq!(told(&answer, &alice), [expected.clone()]);
+    assert_eq!(told(&answer, &alice), std::slice::from_ref(&expected));
     assert_eq!(bob.get(&status(&alice)).await.ok(), expected);
     assert!(told(&sync(&bob, &format!("since={bobs}&set_presence=offline")).await.0, &alice).is_empty(), "told once");
 
