@@ -64,6 +64,12 @@ const JOBS: &[Job] = &[
         run: |context| Box::pin(departures::run(context)),
     },
     Job {
+        name: "guests",
+        about: "Lets guests leave rooms that no longer let them in",
+        every: Duration::from_secs(1),
+        run: |context| Box::pin(expel_guests(context)),
+    },
+    Job {
         name: "login_tokens",
         about: "Deletes login tokens that expired unused",
         every: HOUR,
@@ -100,6 +106,13 @@ const JOBS: &[Job] = &[
         run: |context| Box::pin(expire_typing(context)),
     },
 ];
+
+async fn expel_guests(context: Arc<Context>) -> Outcome {
+    // Writes wait for the disk here, so not on an async thread.
+    let work = move || rooms::guests::expel(&context.server.store, &context.server.identity, context.server.now_ms());
+    let left = tokio::task::spawn_blocking(work).await??;
+    Ok(format!("{left} guests left"))
+}
 
 async fn expire_typing(context: Arc<Context>) -> Outcome {
     let ended = rooms::typing::expire(&context.server.store, context.server.now_ms())?;

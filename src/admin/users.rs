@@ -56,7 +56,7 @@ impl Operation for Create {
         accounts::check_available(&server.store.snapshot(), &user_id)?;
         let (hashed, drawn) = hash(password, rng)?;
         let account = NewAccount { kind: Kind::Person, admin, password: Some(hashed), displayname: None };
-        let registration = Registration { user_id: &user_id, account, token: None, login: None };
+        let registration = Registration { user_id: &user_id, account, token: None, upgrades_guest: false, login: None };
         // No session begins here, so it matters to nobody how long tokens hold.
         let config = sessions::Config::default();
         registration::register(&server.store, rng, registration, &config, now_ms)?.wait()?;

@@ -199,7 +199,7 @@ impl Hearth {
         let user_id = UserId::parse(format!("@{localpart}:{}", self.server.name)).expect("a user id");
         let account = NewAccount { kind, admin, password: None, displayname: None };
         let login = Some(FirstLogin::default());
-        let registration = Registration { user_id: &user_id, account, token: None, login };
+        let registration = Registration { user_id: &user_id, account, token: None, upgrades_guest: false, login };
         let (mut rng, now_ms) = (self.server.rng(), self.server.now_ms());
         let registered = registration::register(&self.server.store, &mut rng, registration, &sessions::Config::default(), now_ms);
         let registered = registered.expect("a new user").durable().await.expect("the store in memory does not fail");

@@ -9,6 +9,7 @@ use users::numbers as user_numbers;
 use crate::{
     EventNo, Result,
     events::{self, StoredEvent, Txn},
+    guests,
     head::OpenRoom,
     members, redaction, relations, state, timeline, times,
 };
@@ -52,5 +53,6 @@ pub(crate) fn append(room: &mut OpenRoom<'_, '_>, accepted: Accepted) -> Result<
     members::apply(room, &event, no, pos)?;
     relations::apply(room, &event, no, pos, sender)?;
     redaction::apply(room, &event, no)?;
+    guests::apply(room, &event, stored.header.replaces)?;
     Ok(no)
 }

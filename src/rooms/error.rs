@@ -17,6 +17,9 @@ pub enum Error {
     /// The user may not do or see this.
     #[error("{0}")]
     Forbidden(&'static str),
+    /// The room does not let guests in.
+    #[error("guests may not join this room")]
+    GuestsForbidden,
     /// A user who is in the room cannot be invited again.
     #[error("the user is already in the room")]
     AlreadyJoined,

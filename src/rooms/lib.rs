@@ -10,6 +10,7 @@ pub mod directory;
 mod error;
 pub mod events;
 pub mod format;
+pub mod guests;
 mod head;
 pub mod members;
 pub mod membership;
@@ -44,6 +45,7 @@ pub const TABLES: &[&TableSpec] = &[
     directory::PUBLISHED.spec(),
     events::EVENTS.spec(),
     events::EVENT_NOS.spec(),
+    guests::WITHDRAWN.spec(),
     head::HEADS.spec(),
     members::MEMBERS.spec(),
     members::USER_ROOMS.spec(),

@@ -18,6 +18,7 @@ use crate::{
     Error, EventNo, Result, aliases,
     append::{Accepted, append},
     events::{self, Txn},
+    guests,
     head::OpenRoom,
     members::Membership,
     redaction, relations, state,
@@ -156,6 +157,7 @@ pub(crate) fn send_in(
     txn: Option<Txn>,
     now_ms: u64,
 ) -> Result<(EventNo, Arc<Event>)> {
+    guests::check(room, sender, &new)?;
     let event = build(room, identity, sender, new, now_ms)?;
     room.with_state(|state| auth::authorize(room.version, &event, state))??;
     let no = append(room, Accepted::by_current_state(Arc::clone(&event), txn))?;

@@ -148,6 +148,22 @@ pub fn create(tx: &mut Tx<'_>, user: UserNo, user_id: &UserId, new: NewAccount, 
     push_rules::put_defaults(tx, user, user_id)
 }
 
+/// Makes a guest a person, who keeps rooms, profile and sessions ("Guest Access").
+///
+/// # Errors
+/// [`Error::UserInUse`] where the user is no guest, or no longer one.
+pub(crate) fn upgrade_guest(tx: &mut Tx<'_>, user: UserNo, new: NewAccount) -> Result<()> {
+    let guest = account(tx, user)?.filter(|account| account.kind == Kind::Guest);
+    let guest = guest.ok_or(Error::UserInUse)?;
+    check_active(&guest)?;
+    let NewAccount { kind, admin, password, displayname: _ } = new;
+    tx.put(&ACCOUNTS, &user, &Account { kind, admin, ..guest })?;
+    match password {
+        Some(Hashed(password)) => Ok(tx.put(&PASSWORDS, &user, &password)?),
+        None => Ok(()),
+    }
+}
+
 /// The stored hash of a user's password, to be compared by [`crate::passwords::matches`] off the async threads.
 ///
 /// # Errors

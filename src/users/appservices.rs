@@ -22,7 +22,7 @@ use crate::{
 /// The memory that one namespace's expression may take when compiled, in bytes.
 const REGEX_MAX_BYTES: usize = 1 << 20;
 
-/// A registration, as its file has it. Keys that are not known are those of extensions, and are passed over.
+/// A registration, as its file has it. Other keys concern what is sent to it, or are those of extensions.
 #[derive(Deserialize)]
 pub struct Registration {
     /// The unique name of the application service.
@@ -39,12 +39,6 @@ pub struct Registration {
     pub namespaces: Namespaces,
     /// Whether the users that it masquerades as are limited in their rate.
     pub rate_limited: Option<bool>,
-    /// Whether it wants typing notifications, receipts and presence.
-    #[serde(default)]
-    pub receive_ephemeral: bool,
-    /// The networks that it bridges to.
-    #[serde(default)]
-    pub protocols: Vec<String>,
 }
 
 /// What an application service is interested in.

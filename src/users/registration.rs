@@ -96,6 +96,8 @@ pub struct Registration<'a> {
     pub account: NewAccount,
     /// The registration token to use up.
     pub token: Option<&'a str>,
+    /// Whether the user is a guest of this server, who becomes a person. The caller has made sure of who it is.
+    pub upgrades_guest: bool,
     /// The first session; `None` where the client wants none (`inhibit_login`).
     pub login: Option<FirstLogin<'a>>,
 }
@@ -132,11 +134,17 @@ pub fn register(
     config: &sessions::Config,
     now_ms: u64,
 ) -> Result<Pending<Registered>> {
-    let Registration { user_id, account, token, login } = registration;
-    accounts::check_available(&store.snapshot(), user_id)?;
+    let Registration { user_id, account, token, upgrades_guest, login } = registration;
+    if !upgrades_guest {
+        accounts::check_available(&store.snapshot(), user_id)?;
+    }
     let user = numbers::ensure(store, user_id)?;
     store.transact(&[Lock::User(user)], |tx| {
-        accounts::create(tx, user, user_id, account, now_ms)?;
+        if upgrades_guest {
+            accounts::upgrade_guest(tx, user, account)?;
+        } else {
+            accounts::create(tx, user, user_id, account, now_ms)?;
+        }
         let session = match login {
             None => None,
             Some(FirstLogin { device_id, display_name, refresh }) => {

@@ -50,7 +50,7 @@ fn register_with(
     now_ms: u64,
 ) -> Result<Registered> {
     let user_id = user_id(localpart);
-    let registration = Registration { user_id: &user_id, account: person(), token, login };
+    let registration = Registration { user_id: &user_id, account: person(), token, upgrades_guest: false, login };
     Ok(registration::register(store, &mut rand::rng(), registration, &config(), now_ms)?.wait()?)
 }
 

@@ -14,19 +14,19 @@ use users::account_data;
 use super::with::{With, own};
 use crate::{
     Call, Class, Error, Json, Result, Route,
-    auth::{Session, UserOrGuest},
+    auth::{Session, User},
     endpoint,
 };
 
 pub(crate) fn routes() -> Vec<Route> {
     vec![
-        endpoint(UserOrGuest, Class::Read, read_global),
-        endpoint(UserOrGuest, Class::Write, set_global).body_max(account_data::CONTENT_MAX_BYTES),
-        endpoint(UserOrGuest, Class::Read, read_room),
-        endpoint(UserOrGuest, Class::Write, set_room).body_max(account_data::CONTENT_MAX_BYTES),
-        endpoint(UserOrGuest, Class::Read, tags),
-        endpoint(UserOrGuest, Class::Write, set_tag),
-        endpoint(UserOrGuest, Class::Write, remove_tag),
+        endpoint(User, Class::Read, read_global),
+        endpoint(User, Class::Write, set_global).body_max(account_data::CONTENT_MAX_BYTES),
+        endpoint(User, Class::Read, read_room),
+        endpoint(User, Class::Write, set_room).body_max(account_data::CONTENT_MAX_BYTES),
+        endpoint(User, Class::Read, tags),
+        endpoint(User, Class::Write, set_tag),
+        endpoint(User, Class::Write, remove_tag),
     ]
 }
 

@@ -16,7 +16,10 @@ use ruma::{
 };
 use serde::Deserialize;
 
-use super::rooms::{content, profile, sender};
+use super::{
+    rooms::{content, profile, sender},
+    with::may_publish,
+};
 use crate::{
     Call, Class, Error, Result, Route,
     auth::{Session, User},
@@ -28,6 +31,7 @@ pub(crate) fn routes() -> Vec<Route> {
 }
 
 async fn create(call: Call<Session>, request: Request) -> Result<Response> {
+    may_publish(&call.session)?;
     let server = &call.server;
     let new = new_room(&call, request)?;
     let created = rooms::create::create(&server.store, &server.identity, &sender(&call.session), new, call.now_ms());

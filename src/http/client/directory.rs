@@ -17,10 +17,13 @@ use ruma::{
 use store::{RoomNo, Snapshot};
 use views::directory::{Page, Summary};
 
-use super::rooms::{room, room_or_alias};
+use super::{
+    rooms::{room, room_or_alias},
+    with::may_publish,
+};
 use crate::{
     Call, Class, Error, Json, Result, Route,
-    auth::{Optional, Public, Session, User, UserOrGuest},
+    auth::{Optional, Public, Session, User},
     endpoint,
     server::Server,
 };
@@ -35,11 +38,11 @@ pub(crate) fn routes() -> Vec<Route> {
         endpoint(Public, Class::Read, resolve),
         endpoint(User, Class::Write, name),
         endpoint(User, Class::Write, unname),
-        endpoint(UserOrGuest, Class::Read, names),
+        endpoint(User, Class::Read, names),
         endpoint(Public, Class::Read, visibility),
         endpoint(User, Class::Write, publish),
         endpoint(Public, Class::Search, list),
-        endpoint(UserOrGuest, Class::Search, search),
+        endpoint(User, Class::Search, search),
         endpoint(Optional, Class::Read, summary),
     ]
 }
@@ -52,6 +55,7 @@ async fn resolve(call: Call<()>, request: get_alias::Request) -> Result<get_alia
 }
 
 async fn name(call: Call<Session>, request: create_alias::Request) -> Result<create_alias::Response> {
+    may_publish(&call.session)?;
     let db = call.snapshot();
     check_ours(&call.server, &request.room_alias)?;
     call.server.users.appservices.check_alias(&request.room_alias, call.session.appservice.as_deref())?;
@@ -68,6 +72,7 @@ fn check_ours(server: &Server, alias: &RoomAliasId) -> Result<()> {
 }
 
 async fn unname(call: Call<Session>, request: delete_alias::Request) -> Result<delete_alias::Response> {
+    may_publish(&call.session)?;
     let db = call.snapshot();
     let appservice = call.session.appservice.as_deref();
     call.server.users.appservices.check_alias(&request.room_alias, appservice)?;
@@ -114,6 +119,7 @@ async fn visibility(call: Call<()>, request: get_visibility::Request) -> Result<
 }
 
 async fn publish(call: Call<Session>, request: set_visibility::Request) -> Result<set_visibility::Response> {
+    may_publish(&call.session)?;
     let db = call.snapshot();
     let room = room(&db, &request.room_id)?;
     if !call.session.admin && !may_name(&db, room, &call.session)? {

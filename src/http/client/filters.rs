@@ -6,12 +6,12 @@ use serde_json::Value;
 use super::with::{With, own};
 use crate::{
     Call, Class, Error, Json, Result, Route,
-    auth::{Session, UserOrGuest},
+    auth::{Session, User},
     endpoint,
 };
 
 pub(crate) fn routes() -> Vec<Route> {
-    vec![endpoint(UserOrGuest, Class::Write, create), endpoint(UserOrGuest, Class::Read, read)]
+    vec![endpoint(User, Class::Write, create), endpoint(User, Class::Read, read)]
 }
 
 async fn create(call: Call<Session>, request: With<create_filter::v3::Request, Value>) -> Result<create_filter::v3::Response> {

@@ -29,7 +29,7 @@ use views::{
 use super::rooms::{format, room};
 use crate::{
     Call, Class, Error, Json, Result, Route,
-    auth::{Session, UserOrGuest},
+    auth::{Session, User, UserOrGuest},
     endpoint,
 };
 
@@ -38,11 +38,11 @@ pub(crate) fn routes() -> Vec<Route> {
         endpoint(UserOrGuest, Class::Read, messages),
         endpoint(UserOrGuest, Class::Read, context),
         endpoint(UserOrGuest, Class::Read, event),
-        endpoint(UserOrGuest, Class::Read, event_by_time),
+        endpoint(User, Class::Read, event_by_time),
         endpoint(UserOrGuest, Class::Read, whole_state),
         endpoint(UserOrGuest, Class::Read, state_event),
         endpoint(UserOrGuest, Class::Read, members),
-        endpoint(UserOrGuest, Class::Read, joined),
+        endpoint(User, Class::Read, joined),
     ]
 }
 

@@ -17,6 +17,7 @@ use ruma::{
 };
 use serde_json::{Value, json};
 
+use super::with::may_publish;
 use crate::{
     Arrival, Call, Class, Error, Json, Place, Result, Route,
     auth::{Public, Session, User, UserOrGuest},
@@ -167,11 +168,6 @@ async fn unauthenticated(server: &Server, server_name: &OwnedServerName, media_i
         Ok(_) | Err(media::Error::NotYetUploaded) => Err(media::Error::NotFound.into()),
         Err(error) => Err(error.into()),
     }
-}
-
-/// A suspended user shows others nothing new ("Account suspension").
-fn may_publish(session: &Session) -> Result<()> {
-    if session.suspended { Err(Error::user_suspended()) } else { Ok(()) }
 }
 
 fn upload_limit(server: &Server) -> Value {

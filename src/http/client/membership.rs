@@ -15,7 +15,10 @@ use ruma::{
 };
 use store::RoomNo;
 
-use super::rooms::{member_content, profile, room, room_or_alias, sender};
+use super::{
+    rooms::{member_content, profile, room, room_or_alias, sender},
+    with::may_publish,
+};
 use crate::{
     Call, Class, Error, Result, Route,
     auth::{Session, User, UserOrGuest},
@@ -32,13 +35,17 @@ pub(crate) fn routes() -> Vec<Route> {
         endpoint(User, Class::Send, kick),
         endpoint(User, Class::Send, ban),
         endpoint(User, Class::Send, unban),
-        endpoint(UserOrGuest, Class::Write, forget),
-        endpoint(UserOrGuest, Class::Read, joined),
+        endpoint(User, Class::Write, forget),
+        endpoint(User, Class::Read, joined),
     ]
 }
 
 /// Changes the membership of a user of a room.
 async fn change(call: &Call<Session>, room: RoomNo, target: OwnedUserId, to: Action, content: Object) -> Result<()> {
+    // To leave is all that a suspended user may do.
+    if to != Action::Leave {
+        may_publish(&call.session)?;
+    }
     let server = &call.server;
     let change = Change { target, to, content };
     let done = rooms::membership::change(&server.store, &server.identity, &sender(&call.session), room, change, call.now_ms())?;

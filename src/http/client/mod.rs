@@ -9,6 +9,8 @@ mod create_room;
 mod devices;
 mod directory;
 mod filters;
+#[cfg(test)]
+mod guests_tests;
 mod history;
 mod key_backup;
 mod keys;
@@ -25,6 +27,8 @@ mod register;
 mod relations;
 mod rooms;
 mod send;
+#[cfg(test)]
+mod suspension_tests;
 mod sync;
 mod thirdparty;
 mod threads;

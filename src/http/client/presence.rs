@@ -13,7 +13,7 @@ use users::{
     presence::{self, By, Online, Shown, State},
 };
 
-use super::with::{With, own};
+use super::with::{With, may_publish, own};
 use crate::{
     Call, Class, Error, Json, Result, Route, Server,
     auth::{Session, User},
@@ -89,9 +89,7 @@ struct Body {
 
 async fn set(call: Call<Session>, request: With<set_presence::Request, Body>) -> Result<set_presence::Response> {
     own(&call.session, &request.user_arg(0)?)?;
-    if call.session.suspended {
-        return Err(Error::user_suspended());
-    }
+    may_publish(&call.session)?;
     let Body { presence, status_msg } = request.body;
     status_msg.as_deref().map(presence::check_status).transpose()?;
     if is_shown(&call) {

@@ -6,12 +6,15 @@ use ruma::{
 };
 use serde_json::{Map, Value};
 use store::UserNo;
-use users::{accounts, profiles};
+use users::{
+    accounts::{self, Kind},
+    profiles,
+};
 
-use super::with::{With, own};
+use super::with::{With, may_publish, own};
 use crate::{
     Call, Class, Error, Json, Result, Route,
-    auth::{Public, Session, User},
+    auth::{Public, Session, UserOrGuest},
     endpoint,
 };
 
@@ -19,8 +22,8 @@ pub(crate) fn routes() -> Vec<Route> {
     vec![
         endpoint(Public, Class::Read, read),
         endpoint(Public, Class::Read, read_field),
-        endpoint(User, Class::Write, set_field).body_max(BODY_MAX),
-        endpoint(User, Class::Write, delete_field),
+        endpoint(UserOrGuest, Class::Write, set_field).body_max(BODY_MAX),
+        endpoint(UserOrGuest, Class::Write, delete_field),
     ]
 }
 
@@ -51,8 +54,8 @@ async fn set_field(
     call: Call<Session>,
     request: With<set_profile_field::v3::Request, Map<String, Value>>,
 ) -> Result<set_profile_field::v3::Response> {
-    changeable(&call.session, &request.user_arg(0)?)?;
     let name = request.arg(1).to_owned();
+    changeable(&call.session, &request.user_arg(0)?, &name)?;
     let mut body = request.body;
     let value = body.remove(&name).ok_or_else(|| Error::missing_param(format!("The body has no {name}")))?;
     profiles::put(&call.server.store, call.session.user, &name, value)?.durable().await?;
@@ -63,14 +66,18 @@ async fn delete_field(
     call: Call<Session>,
     request: delete_profile_field::v3::Request,
 ) -> Result<delete_profile_field::v3::Response> {
-    changeable(&call.session, &request.user_id)?;
+    changeable(&call.session, &request.user_id, request.field.as_str())?;
     profiles::delete(&call.server.store, call.session.user, request.field.as_str())?.durable().await?;
     Ok(delete_profile_field::v3::Response::new())
 }
 
-fn changeable(session: &Session, user: &UserId) -> Result<()> {
+/// Guests have a name, and nothing else of a profile ("Guest Access").
+fn changeable(session: &Session, user: &UserId, field: &str) -> Result<()> {
     own(session, user)?;
-    if session.suspended { Err(Error::user_suspended()) } else { Ok(()) }
+    if session.kind == Kind::Guest && field != profiles::DISPLAYNAME {
+        return Err(Error::guests_forbidden());
+    }
+    may_publish(session)
 }
 
 #[cfg(test)]

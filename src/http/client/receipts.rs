@@ -18,12 +18,12 @@ use super::{
 };
 use crate::{
     Call, Class, Error, Result, Route,
-    auth::{Session, UserOrGuest},
+    auth::{Session, User},
     endpoint,
 };
 
 pub(crate) fn routes() -> Vec<Route> {
-    vec![endpoint(UserOrGuest, Class::Write, receipt), endpoint(UserOrGuest, Class::Write, read_markers)]
+    vec![endpoint(User, Class::Write, receipt), endpoint(User, Class::Write, read_markers)]
 }
 
 #[derive(Deserialize)]

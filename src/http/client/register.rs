@@ -17,7 +17,7 @@ use users::{
     passwords::{self, Hashed},
     registration::{self, FirstLogin, Registered, Registration},
     registration_tokens,
-    sessions::LoggedIn,
+    sessions::{self, LoggedIn},
     shared_secret::Wanted,
     uiaa::Scope,
 };
@@ -58,6 +58,8 @@ struct Body {
     refresh_token: bool,
     #[serde(rename = "type")]
     login_type: Option<String>,
+    /// The token of a guest who becomes a person.
+    guest_access_token: Option<String>,
 }
 
 async fn register(call: Call<Presented>, request: With<register::v3::Request, Body>) -> Result<Json<Value>> {
@@ -78,6 +80,7 @@ fn kind(query: &str) -> Option<&str> {
 }
 
 async fn register_guest(server: &Server, body: Body) -> Result<Json<Value>> {
+    let body = Body { guest_access_token: None, ..body };
     if !server.users.registration.guests {
         return Err(Error::guests_forbidden());
     }
@@ -88,6 +91,7 @@ async fn register_guest(server: &Server, body: Body) -> Result<Json<Value>> {
 
 /// A user of an application service: without a password, in its namespace.
 async fn register_of(server: &Server, appservice: &Appservice, body: Body) -> Result<Json<Value>> {
+    let body = Body { guest_access_token: None, ..body };
     let username = body.username.as_deref().ok_or_else(|| Error::missing_param("The user needs a username"))?;
     let user_id = accounts::wanted_user_id(username, &server.name)?;
     if !appservice.covers_user(&user_id) {
@@ -101,9 +105,10 @@ async fn register_of(server: &Server, appservice: &Appservice, body: Body) -> Re
 async fn register_user(server: &Server, body: Body) -> Result<Json<Value>> {
     let closed = || Error::forbidden("Registration is closed on this server");
     let flows = server.users.registration.flows().ok_or_else(closed)?;
-    let user_id = match &body.username {
-        Some(username) => wanted(server, username)?,
-        None => accounts::drawn_user_id(&mut server.rng(), &server.name)?,
+    let user_id = match (&body.guest_access_token, &body.username) {
+        (Some(token), username) => guest(server, token, username.as_deref())?,
+        (None, Some(username)) => wanted(server, username)?,
+        (None, None) => accounts::drawn_user_id(&mut server.rng(), &server.name)?,
     };
     if let Some(password) = &body.password {
         passwords::check(password)?;
@@ -115,6 +120,17 @@ async fn register_user(server: &Server, body: Body) -> Result<Json<Value>> {
     let account =
         NewAccount { kind: Kind::Person, admin: false, password: Some(hash(server, password).await?), displayname: None };
     store(server, &user_id, account, passed.registration_token.as_deref(), &body).await
+}
+
+/// The guest who wants to become a person: by their own token, and under the name that they have.
+fn guest(server: &Server, token: &str, username: Option<&str>) -> Result<OwnedUserId> {
+    let username = username.ok_or_else(|| Error::missing_param("A guest becomes a person under the same username"))?;
+    let session = sessions::authenticate(&server.snapshot(), token, server.now_ms())?;
+    let is_same = session.user_id.localpart() == username.to_ascii_lowercase();
+    if session.kind != Kind::Guest || !is_same {
+        return Err(Error::forbidden("The token is none of a guest of this name"));
+    }
+    Ok(session.user_id)
 }
 
 /// The user id that a name stands for, if nobody has it.
@@ -144,7 +160,8 @@ async fn store(
         refresh: body.refresh_token,
     };
     let login = (!body.inhibit_login).then_some(first);
-    let registration = Registration { user_id, account, token, login };
+    let upgrades_guest = body.guest_access_token.is_some();
+    let registration = Registration { user_id, account, token, upgrades_guest, login };
     let pending =
         registration::register(&server.store, &mut server.rng(), registration, &server.users.sessions, server.now_ms())?;
     let Registered { user_id, session, .. } = pending.durable().await?;
@@ -254,6 +271,7 @@ async fn shared_secret_register(call: Call<()>, request: With<scripted::Request,
         inhibit_login,
         refresh_token: false,
         login_type: None,
+        guest_access_token: None,
     };
     store(server, &user_id, account, None, &body).await
 }
@@ -346,6 +364,38 @@ mod tests {
         assert_eq!(whoami["is_guest"], true);
         hearth.get("/_matrix/client/v3/capabilities").token(token).await.fails(403, "M_GUEST_ACCESS_FORBIDDEN");
         hearth.post(&format!("{REGISTER}?kind=admin"), json!({})).await.fails(400, "M_INVALID_PARAM");
+    }
+
+    #[tokio::test]
+    async fn a_guest_becomes_a_person_who_keeps_everything() {
+        let config = registration::Config { guests: true, mode: Mode::Open, ..registration::Config::default() };
+        let hearth = hearth(config);
+        let guest = hearth.post(&format!("{REGISTER}?kind=guest"), json!({})).await.ok();
+        let (token, user_id) = (guest["access_token"].as_str().unwrap(), guest["user_id"].as_str().unwrap());
+        let name = user_id[1..].split(':').next().unwrap();
+        let profile = format!("/_matrix/client/v3/profile/{user_id}/displayname");
+        hearth.ask(http::Method::PUT, &profile).token(token).json(&json!({ "displayname": "Visitor" })).await.ok();
+        let upgrade = |username: Value, token: &str| {
+            let password = "correct horse";
+            let body = json!({ "username": username, "password": password, "auth": dummy(), "guest_access_token": token });
+            hearth.post(REGISTER, body)
+        };
+        upgrade(Value::Null, token).await.fails(400, "M_MISSING_PARAM");
+        upgrade("alice".into(), token).await.fails(403, "M_FORBIDDEN");
+        upgrade(name.into(), "guess").await.fails(401, "M_UNKNOWN_TOKEN");
+        let alice = register(&hearth, "alice", dummy()).await.ok();
+        upgrade("alice".into(), alice["access_token"].as_str().unwrap()).await.fails(403, "M_FORBIDDEN");
+        let person = upgrade(name.into(), token).await.ok();
+        assert_eq!(person["user_id"], user_id);
+        for token in [token, person["access_token"].as_str().unwrap()] {
+            let whoami = hearth.get("/_matrix/client/v3/account/whoami").token(token).await.ok();
+            assert_eq!((&whoami["user_id"], whoami.get("is_guest")), (&json!(user_id), None));
+            hearth.get("/_matrix/client/v3/capabilities").token(token).await.ok();
+        }
+        assert_eq!(hearth.get(&profile).await.ok()["displayname"], "Visitor");
+        upgrade(name.into(), token).await.fails(403, "M_FORBIDDEN");
+        let login = json!({ "type": "m.login.password", "user": name, "password": "correct horse" });
+        hearth.post("/_matrix/client/v3/login", login).await.ok();
     }
 
     #[tokio::test]

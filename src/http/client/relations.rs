@@ -20,7 +20,7 @@ use views::{
 use super::rooms::{format, room};
 use crate::{
     Call, Class, Result, Route,
-    auth::{Session, UserOrGuest},
+    auth::{Session, User},
     endpoint,
 };
 
@@ -30,11 +30,7 @@ const LIMIT_DEFAULT: usize = 50;
 const LIMIT_MAX: usize = 500;
 
 pub(crate) fn routes() -> Vec<Route> {
-    vec![
-        endpoint(UserOrGuest, Class::Read, all),
-        endpoint(UserOrGuest, Class::Read, by_rel_type),
-        endpoint(UserOrGuest, Class::Read, by_event_type),
-    ]
+    vec![endpoint(User, Class::Read, all), endpoint(User, Class::Read, by_rel_type), endpoint(User, Class::Read, by_event_type)]
 }
 
 /// What the three requests have in common.

@@ -1,6 +1,6 @@
 //! Sending events and setting state ("Sending events to a room").
 
-use rooms::NewEvent;
+use rooms::{NewEvent, events};
 use ruma::{
     MilliSecondsSinceUnixEpoch,
     api::client::{
@@ -8,14 +8,15 @@ use ruma::{
         state::send_state_event::v3 as send_state,
     },
 };
+use store::RoomNo;
 
 use super::{
     presence,
     rooms::{content, room, sender, txn},
 };
 use crate::{
-    Call, Class, Result, Route,
-    auth::{Session, UserOrGuest},
+    Call, Class, Error, Result, Route,
+    auth::{Session, User, UserOrGuest},
     endpoint,
 };
 
@@ -23,7 +24,7 @@ pub(crate) fn routes() -> Vec<Route> {
     vec![
         endpoint(UserOrGuest, Class::Send, message),
         endpoint(UserOrGuest, Class::Send, state),
-        endpoint(UserOrGuest, Class::Send, redact),
+        endpoint(User, Class::Send, redact),
     ]
 }
 
@@ -42,6 +43,7 @@ async fn message(call: Call<Session>, request: send_message::Request) -> Result<
     let new = NewEvent { kind, state_key: None, content, redacts, origin_server_ts: said_ts(&call.session, request.timestamp) };
     let txn = Some(txn(&call.session, request.txn_id.as_str()));
     let room = room(&call.snapshot(), &request.room_id)?;
+    may_send(&call, room, &new)?;
     let (server, sender) = (&call.server, sender(&call.session));
     let sent = rooms::send::send(&server.store, &server.identity, &sender, room, new, txn, call.now_ms())?;
     presence::acted(&call)?;
@@ -53,6 +55,18 @@ fn said_ts(session: &Session, timestamp: Option<MilliSecondsSinceUnixEpoch>) -> 
     timestamp.filter(|_| session.appservice.is_some()).map(|timestamp| timestamp.0.into())
 }
 
+/// A suspended user redacts their own events, and sends nothing else ("Account suspension").
+fn may_send(call: &Call<Session>, room: RoomNo, new: &NewEvent) -> Result<()> {
+    if !call.session.suspended {
+        return Ok(());
+    }
+    let redacted = new.redacts.as_ref().map(|id| events::by_id(&call.snapshot(), room, id)).transpose()?.flatten();
+    match redacted {
+        Some((_, redacted)) if redacted.event.sender == call.session.user_id => Ok(()),
+        _ => Err(Error::user_suspended()),
+    }
+}
+
 async fn state(call: Call<Session>, request: send_state::Request) -> Result<send_state::Response> {
     let new = NewEvent {
         kind: request.event_type.to_string(),
@@ -62,6 +76,7 @@ async fn state(call: Call<Session>, request: send_state::Request) -> Result<send
         origin_server_ts: said_ts(&call.session, request.timestamp),
     };
     let room = room(&call.snapshot(), &request.room_id)?;
+    may_send(&call, room, &new)?;
     let (server, sender) = (&call.server, sender(&call.session));
     let sent = rooms::send::send(&server.store, &server.identity, &sender, room, new, None, call.now_ms())?;
     presence::acted(&call)?;
@@ -75,6 +90,7 @@ async fn redact(call: Call<Session>, request: redact_event::Request) -> Result<r
     }
     let txn = Some(txn(&call.session, request.txn_id.as_str()));
     let room = room(&call.snapshot(), &request.room_id)?;
+    may_send(&call, room, &new)?;
     let (server, sender) = (&call.server, sender(&call.session));
     let sent = rooms::send::send(&server.store, &server.identity, &sender, room, new, txn, call.now_ms())?;
     presence::acted(&call)?;

@@ -9,7 +9,7 @@ use views::threads::{Ask, page};
 use super::history::reader;
 use crate::{
     Call, Class, Error, Result, Route,
-    auth::{Session, UserOrGuest},
+    auth::{Session, User},
     endpoint,
 };
 
@@ -19,7 +19,7 @@ const LIMIT_DEFAULT: usize = 20;
 const LIMIT_MAX: usize = 100;
 
 pub(crate) fn routes() -> Vec<Route> {
-    vec![endpoint(UserOrGuest, Class::Read, threads)]
+    vec![endpoint(User, Class::Read, threads)]
 }
 
 async fn threads(call: Call<Session>, request: Request) -> Result<Response> {

@@ -11,12 +11,12 @@ use super::{
 };
 use crate::{
     Call, Class, Error, Result, Route,
-    auth::{Session, UserOrGuest},
+    auth::{Session, User},
     endpoint,
 };
 
 pub(crate) fn routes() -> Vec<Route> {
-    vec![endpoint(UserOrGuest, Class::Write, set)]
+    vec![endpoint(User, Class::Write, set)]
 }
 
 /// ruma's demands a timeout, which the specification does not.

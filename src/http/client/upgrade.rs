@@ -7,6 +7,7 @@ use ruma::api::client::room::upgrade_room::v3::{Request, Response};
 use super::{
     create_room::opaque_id,
     rooms::{profile, room, sender},
+    with::may_publish,
 };
 use crate::{
     Call, Class, Error, Result, Route,
@@ -19,6 +20,7 @@ pub(crate) fn routes() -> Vec<Route> {
 }
 
 async fn upgrade(call: Call<Session>, request: Request) -> Result<Response> {
+    may_publish(&call.session)?;
     let db = call.snapshot();
     let no = room(&db, &request.room_id)?;
     if !rooms::members::is_joined(&db, call.session.user, no)? {

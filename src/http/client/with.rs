@@ -61,6 +61,11 @@ impl<R, B> With<R, B> {
     }
 }
 
+/// A suspended user shows others nothing new ("Account suspension").
+pub(crate) fn may_publish(session: &Session) -> Result<()> {
+    if session.suspended { Err(Error::user_suspended()) } else { Ok(()) }
+}
+
 /// Refuses a path that names another user than the caller.
 pub(crate) fn own(session: &Session, user: &UserId) -> Result<()> {
     if session.user_id == user { Ok(()) } else { Err(Error::forbidden("This belongs to another user")) }

@@ -12,6 +12,7 @@ impl From<rooms::Error> for Error {
             Rooms::NotFound(what) => Self::not_found(format!("Not found: {what}")),
             Rooms::Denied(denied) => Self::forbidden(denied.to_string()),
             Rooms::Forbidden(reason) => Self::forbidden(reason),
+            Rooms::GuestsForbidden => Self::guests_forbidden(),
             Rooms::AlreadyJoined => Self::forbidden("The user is already in the room"),
             Rooms::TooLarge { what, limit } => Self::too_large(format!("The {what} is over the limit of {limit}")),
             Rooms::BadContent(reason) => Self::bad_json(reason),
