@@ -13,10 +13,10 @@ pub(crate) fn routes() -> Vec<Route> {
     vec![endpoint(User, Class::Free, capabilities)]
 }
 
-async fn capabilities(_: Call<Session>, _: Request) -> Result<Json<Value>> {
+async fn capabilities(call: Call<Session>, _: Request) -> Result<Json<Value>> {
     let versions: Map<String, Value> =
         protocol::version::RoomVersion::all().iter().map(|version| (version.id.to_owned(), "stable".into())).collect();
-    Ok(Json(json!({ "capabilities": {
+    let mut capabilities = json!({
         "m.change_password": { "enabled": true },
         "m.room_versions": { "default": protocol::version::DEFAULT, "available": versions },
         "m.set_displayname": { "enabled": true },
@@ -25,7 +25,11 @@ async fn capabilities(_: Call<Session>, _: Request) -> Result<Json<Value>> {
         "m.get_login_token": { "enabled": true },
         "m.forget_forced_upon_leave": { "enabled": false },
         "m.profile_fields": { "enabled": true },
-    } })))
+    });
+    if call.session.admin {
+        capabilities["m.account_moderation"] = json!({ "suspend": true, "lock": true });
+    }
+    Ok(Json(json!({ "capabilities": capabilities })))
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ mod keys;
 mod login;
 mod media;
 mod membership;
+mod moderation;
 mod mutual_rooms;
 mod openid;
 mod presence;
@@ -60,6 +61,7 @@ pub(crate) fn routes() -> Vec<Route> {
         login::routes(),
         media::routes(),
         membership::routes(),
+        moderation::routes(),
         mutual_rooms::routes(),
         openid::routes(),
         presence::routes(),
