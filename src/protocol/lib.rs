@@ -18,6 +18,7 @@ pub mod push;
 pub mod redact;
 pub mod resolve;
 pub mod sign;
+pub mod stored;
 pub mod verify;
 pub mod version;
 

@@ -125,14 +125,6 @@ impl RawPdu {
     }
 }
 
-/// Reads an event from the canonical bytes that it was stored as, with the id that it was stored under.
-///
-/// # Errors
-/// [`PduError`]: the bytes are not what was stored.
-pub fn stored(id: OwnedEventId, json: &str, version: &RoomVersion) -> Result<Event, PduError> {
-    event_from_object(&json::parse_object(json.as_bytes(), MAX_EVENT_BYTES)?, id, version)
-}
-
 /// The event that an object without `unsigned` is, under an id that is known.
 pub(crate) fn event_from_object(object: &Object, id: OwnedEventId, version: &RoomVersion) -> Result<Event, PduError> {
     Parts::read(object, version)?.into_event(id)
@@ -324,7 +316,7 @@ mod tests {
             assert!(!event.json.contains("unsigned"));
             assert_eq!(event.json.contains("event_id"), version.event_ids == EventIdFormat::Chosen);
 
-            let again = stored(event.id.clone(), &event.json, version).unwrap();
+            let again = crate::stored::event(event.id.clone(), &event.json, version).unwrap();
             assert_eq!(format!("{again:?}"), format!("{event:?}"));
         }
     }

@@ -42,7 +42,7 @@ pub fn redact_content(content: &mut Object, kind: &str, version: &RoomVersion) {
 /// A copy of an event without what redaction takes away. It keeps its id.
 ///
 /// # Errors
-/// As [`parse::stored`]: only where the event's JSON is not that of an event, thus never for one that was parsed or built.
+/// As [`crate::stored::event`]: only where the event's JSON is not that of an event, thus never for one that was parsed or built.
 pub fn redacted(event: &Event, version: &RoomVersion) -> Result<Event, PduError> {
     let mut object = event.object()?;
     redact(&mut object, version);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use protocol::{event::Event, parse, version::RoomVersion};
+use protocol::{event::Event, stored, version::RoomVersion};
 use ruma::{EventId, OwnedEventId};
 use serde::{Deserialize, Serialize};
 use store::{Owner, Preset, Read, RoomNo, Table, Tx, UserNo, Value};
@@ -88,7 +88,7 @@ impl Value for StoredEvent {
         let (&FORMAT, body) = bytes.split_first()? else { return None };
         let (header, json) = postcard::take_from_bytes::<Header>(body).ok()?;
         let version = RoomVersion::named(&header.version)?;
-        let event = parse::stored(header.id.clone(), std::str::from_utf8(json).ok()?, version).ok()?;
+        let event = stored::event(header.id.clone(), std::str::from_utf8(json).ok()?, version).ok()?;
         Some(Self { header, event: Arc::new(event) })
     }
 }
