@@ -7,52 +7,143 @@ use protocol::event::Event;
 use users::numbers as user_numbers;
 
 use crate::{
-    EventNo, Result,
-    events::{self, StoredEvent, Txn},
+    EventNo, Result, chains,
+    events::{self, Standing, StoredEvent, Txn},
     guests,
     head::OpenRoom,
-    members, redaction, relations, state, timeline, times,
+    members, redaction, relations, resolve, state,
+    state::Root,
+    timeline, times,
 };
+
+/// The most forward extremities that a room keeps: of more, the newest. Each local event names up to 20 of them and so makes
+/// one of them.
+pub(crate) const EXTREMITIES_MAX: usize = 50;
+
+/// Where an event hangs in the DAG.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    /// The events that it follows.
+    pub parents: Vec<EventNo>,
+    /// The state that they lead to.
+    pub before: Root,
+}
 
 /// An event that was verified and that the room's rules allow at the place where it is about to stand.
 pub(crate) struct Accepted {
     event: Arc<Event>,
+    place: Place,
     txn: Option<Txn>,
 }
 
 impl Accepted {
-    /// States that the caller authorised the event against the state before it.
-    pub fn by_current_state(event: Arc<Event>, txn: Option<Txn>) -> Self {
-        Self { event, txn }
+    /// States that the caller authorised the event against the state before it and the current state.
+    pub fn at(place: Place, event: Arc<Event>, txn: Option<Txn>) -> Self {
+        Self { event, place, txn }
     }
 }
 
 /// Appends an event to the end of the room.
 pub(crate) fn append(room: &mut OpenRoom<'_, '_>, accepted: Accepted) -> Result<EventNo> {
-    let Accepted { event, txn } = accepted;
-    room.head.events += 1;
-    let no = EventNo(room.head.events);
-    let sender = user_numbers::intern(room.tx, &event.sender)?;
+    let Accepted { event, place, txn } = accepted;
+    let (no, mut stored) = known(room, &event)?;
     let pos = room.next_pos()?;
-
-    let mut stored = StoredEvent::new(Arc::clone(&event), room.version, pos, sender, room.head.state);
+    let old = room.head.state;
+    stored.header.pos = Some(pos);
+    stored.header.standing = Standing::Accepted;
     stored.header.txn = txn;
-    if let Some(pair) = event.state_pair() {
-        stored.header.replaces = state::entry(room.tx, room.no, room.head.state, pair.0, pair.1)?;
-        stored.header.after = state::with(room.tx, room.no, &mut room.head, stored.header.before, pair, no)?;
+    stored.header.dag = Some(chains::link_in_dag(room, &place.parents, true)?);
+    set_state(room, no, &mut stored, place.before)?;
+    stored.header.current = stored.header.after;
+    put(room, no, &stored)?;
+    move_extremities(room, no, &stored)?;
+    if room.head.state != stored.header.current {
+        stored.header.current = room.head.state;
+        events::replace(room.tx, room.no, no, &stored)?;
     }
-    events::put(room.tx, room.no, no, &stored)?;
 
-    room.head.extremities = vec![no];
-    room.head.depth = event.depth;
-    room.head.state = stored.header.after;
+    room.head.depth = room.head.depth.max(event.depth);
     room.head.last = pos;
 
-    timeline::apply(room, no, pos)?;
+    timeline::apply(room, &event, no, pos)?;
     times::apply(room, no, event.origin_server_ts)?;
-    members::apply(room, &event, no, pos)?;
-    relations::apply(room, &event, no, pos, sender)?;
+    members::apply(room, old, pos)?;
+    relations::apply(room, &event, no, pos, stored.header.sender)?;
     redaction::apply(room, &event, no)?;
     guests::apply(room, &event, stored.header.replaces)?;
     Ok(no)
+}
+
+/// Stores an event that is no part of the room's timeline, at its place in the DAG: one that failed a check.
+pub(crate) fn put_aside(room: &mut OpenRoom<'_, '_>, event: &Arc<Event>, place: &Place, standing: Standing) -> Result<EventNo> {
+    let (no, mut stored) = known(room, event)?;
+    stored.header.dag = Some(chains::link_in_dag(room, &place.parents, false)?);
+    stored.header.standing = standing;
+    set_state(room, no, &mut stored, place.before)?;
+    stored.header.current = room.head.state;
+    put(room, no, &stored)?;
+    Ok(no)
+}
+
+/// Stores an event that others cite.
+pub(crate) fn put_outlier(room: &mut OpenRoom<'_, '_>, event: &Arc<Event>, standing: Standing) -> Result<EventNo> {
+    let (no, mut stored) = known(room, event)?;
+    stored.header.standing = standing;
+    put(room, no, &stored)?;
+    Ok(no)
+}
+
+/// What is stored of the event, or a new row for it, with its link among auth chains.
+fn known(room: &mut OpenRoom<'_, '_>, event: &Arc<Event>) -> Result<(EventNo, StoredEvent)> {
+    if let Some((no, stored)) = events::by_id(room.tx, room.no, &event.id)? {
+        return Ok((no, (*stored).clone()));
+    }
+    room.head.events += 1;
+    let no = EventNo(room.head.events);
+    let sender = user_numbers::intern(room.tx, &event.sender)?;
+    let mut stored = StoredEvent::outlier(Arc::clone(event), room.version, sender);
+    if let Some(pair) = event.state_pair() {
+        let mut cited = Vec::with_capacity(event.auth_events.len());
+        for id in &event.auth_events {
+            cited.extend(events::by_id(room.tx, room.no, id)?.map(|(no, _)| no));
+        }
+        stored.header.auth = Some(chains::link_by_auth(room, no, pair, &cited)?);
+    }
+    Ok((no, stored))
+}
+
+fn set_state(room: &mut OpenRoom<'_, '_>, no: EventNo, stored: &mut StoredEvent, before: Root) -> Result<()> {
+    stored.header.before = before;
+    stored.header.after = before;
+    if let Some(pair) = stored.event.state_pair()
+        && stored.rejection().is_none()
+    {
+        stored.header.replaces = state::entry(room.tx, room.no, before, pair.0, pair.1)?;
+        stored.header.after = state::with(room.tx, room.no, &mut room.head, before, pair, no)?;
+    }
+    Ok(())
+}
+
+fn put(room: &mut OpenRoom<'_, '_>, no: EventNo, stored: &StoredEvent) -> Result<()> {
+    if events::find(room.tx, &stored.header.id)?.is_some() {
+        return events::replace(room.tx, room.no, no, stored);
+    }
+    events::put(room.tx, room.no, no, stored)
+}
+
+/// The new event takes the place of its ancestors among the extremities, and the current state is what these lead to. A parent
+/// may have been kept out of them, and theirs not.
+fn move_extremities(room: &mut OpenRoom<'_, '_>, no: EventNo, stored: &StoredEvent) -> Result<()> {
+    let mut extremities = Vec::with_capacity(1);
+    for extremity in &room.head.extremities {
+        if !chains::is_before(room.tx, room.no, *extremity, &stored.header)? {
+            extremities.push(*extremity);
+        }
+    }
+    extremities.push(no);
+    let excess = extremities.len().saturating_sub(EXTREMITIES_MAX);
+    extremities.drain(..excess);
+    room.head.state = if extremities.len() == 1 { stored.header.after } else { resolve::after(room, &extremities)? };
+    room.head.extremities = extremities;
+    Ok(())
 }

@@ -16,12 +16,13 @@ use store::{Pending, Store, Tx};
 
 use crate::{
     Error, NewEvent, Result, aliases,
-    append::{Accepted, append},
+    append::{Accepted, Place, append},
     directory,
     head::OpenRoom,
     members::Membership,
     numbers,
     send::{Identity, Sender, send_in},
+    state::Root,
 };
 
 /// The most events that a request may ask for in a new room.
@@ -108,7 +109,8 @@ pub(crate) fn make(
         aliases::check_canonical(tx, no, &event.content, &Object::new())?;
     }
     let mut room = OpenRoom::created(tx, no)?;
-    append(&mut room, Accepted::by_current_state(create, None))?;
+    let first = Place { parents: Vec::new(), before: Root::default() };
+    append(&mut room, Accepted::at(first, create, None))?;
     let events = implied_events(identity, creator, &new)?;
     for event in events {
         send_in(&mut room, identity, creator, event, None, now_ms)?;

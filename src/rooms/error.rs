@@ -52,6 +52,9 @@ pub enum Error {
     /// The alias is of another server, malformed, or does not point at the room.
     #[error("{0}")]
     BadAlias(&'static str),
+    /// The room's states differ in more than can be resolved.
+    #[error("the room's states differ in too much to be resolved")]
+    TooComplex,
     /// The users' layer failed.
     #[error(transparent)]
     Users(#[from] users::Error),

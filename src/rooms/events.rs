@@ -7,14 +7,14 @@ use ruma::{EventId, OwnedEventId};
 use serde::{Deserialize, Serialize};
 use store::{Owner, Preset, Read, RoomNo, Table, Tx, UserNo, Value};
 
-use crate::{EventNo, Pos, Result, state::Root};
+use crate::{EventNo, Pos, Result, chains::Link, state::Root};
 
 pub(crate) static EVENTS: Table<(RoomNo, EventNo), StoredEvent> =
     Table::new("events", "Every event: a header, then its canonical JSON.").owned_by(Owner::Room).read_by(Preset::Blob).cached();
 pub(crate) static EVENT_NOS: Table<String, (RoomNo, EventNo)> = Table::new("event_nos", "Where each event id is.").cached();
 
 /// The format byte of rows.
-const FORMAT: u8 = 3;
+const FORMAT: u8 = 4;
 
 /// What Hearth knows of an event beside the event.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -23,20 +23,41 @@ pub struct Header {
     pub id: OwnedEventId,
     /// Its room's version.
     version: String,
-    /// Its place in the timeline; outliers have none.
+    /// Its place in the timeline; what clients are never shown has none.
     pub pos: Option<Pos>,
+    /// What the checks on receipt said of it.
+    pub standing: Standing,
     /// The number of its sender.
     pub sender: UserNo,
-    /// The room's state before it.
+    /// The state before it: what its parents lead to.
     pub before: Root,
-    /// The room's state after it.
+    /// The state after it.
     pub after: Root,
+    /// The room's current state once it was here: another than [`Self::after`] where the room had forked.
+    pub current: Root,
+    /// Where it stands in the event DAG; outliers do not.
+    pub(crate) dag: Option<Link>,
+    /// Where it stands among auth chains, of state events.
+    pub(crate) auth: Option<Link>,
     /// The transaction it was sent with, which only its device is told.
     pub txn: Option<Txn>,
     /// The redaction that was applied to it.
     pub redacted_by: Option<EventNo>,
     /// The state event that it took the place of.
     pub replaces: Option<EventNo>,
+}
+
+/// What the checks on receipt said of an event ("Checks performed on receipt of a PDU"). Once rejected, it stays so.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Standing {
+    /// It is part of the room.
+    Accepted,
+    /// The room's current state forbids it, though the state before it allowed it: it is in the DAG and nobody is shown it.
+    SoftFailed(String),
+    /// Its auth events or the state before it forbid it, by this rule: it changes no state.
+    Rejected(String),
+    /// It is known only because others cite it: the state before it is not known.
+    Outlier,
 }
 
 /// A client's transaction.
@@ -58,20 +79,33 @@ pub struct StoredEvent {
 }
 
 impl StoredEvent {
-    /// A new event of a room.
-    pub(crate) fn new(event: Arc<Event>, version: &RoomVersion, pos: Pos, sender: UserNo, before: Root) -> Self {
+    /// An event of which no more is known than itself.
+    pub(crate) fn outlier(event: Arc<Event>, version: &RoomVersion, sender: UserNo) -> Self {
         let header = Header {
             id: event.id.clone(),
             version: version.id.to_owned(),
-            pos: Some(pos),
+            pos: None,
+            standing: Standing::Outlier,
             sender,
-            before,
-            after: before,
+            before: Root::default(),
+            after: Root::default(),
+            current: Root::default(),
+            dag: None,
+            auth: None,
             txn: None,
             redacted_by: None,
             replaces: None,
         };
         Self { header, event }
+    }
+
+    /// Whether it was rejected, and by which rule.
+    #[must_use]
+    pub fn rejection(&self) -> Option<&str> {
+        match &self.header.standing {
+            Standing::Rejected(reason) => Some(reason),
+            _ => None,
+        }
     }
 }
 
@@ -127,11 +161,16 @@ pub(crate) fn put(tx: &mut Tx<'_>, room: RoomNo, no: EventNo, stored: &StoredEve
     Ok(())
 }
 
+/// Stores what became known of an event that is there.
+pub(crate) fn replace(tx: &mut Tx<'_>, room: RoomNo, no: EventNo, stored: &StoredEvent) -> Result<()> {
+    tx.replace(&EVENTS, &(room, no), stored)?;
+    Ok(())
+}
+
 /// Stores an event in the form that its redaction leaves of it.
 pub(crate) fn redact(tx: &mut Tx<'_>, room: RoomNo, no: EventNo, by: EventNo, redacted: Event) -> Result<()> {
     let mut stored = (*event(tx, room, no)?).clone();
     stored.header.redacted_by = Some(by);
     stored.event = Arc::new(redacted);
-    tx.replace(&EVENTS, &(room, no), &stored)?;
-    Ok(())
+    replace(tx, room, no, &stored)
 }

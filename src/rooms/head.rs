@@ -34,6 +34,10 @@ pub struct Head {
     pub(crate) types: u32,
     /// The last number of a state key drawn.
     pub(crate) keys: u32,
+    /// The last number of a chain of the event DAG drawn.
+    pub(crate) dag_chains: u32,
+    /// The last number of a chain of auth events drawn.
+    pub(crate) auth_chains: u32,
 }
 
 /// The moving end of a room.
@@ -85,11 +89,11 @@ impl<'t, 's> OpenRoom<'t, 's> {
         Ok(state::event(self.tx, self.no, self.head.state, kind, key)?.map(|stored| Arc::clone(&stored.event)))
     }
 
-    /// Calls `judge` with the current state as the protocol's functions ask for it.
-    pub fn with_state<T>(&self, judge: impl FnOnce(&dyn Fn(&str, &str) -> Option<Arc<Event>>) -> T) -> Result<T> {
+    /// Calls `judge` with a state as the protocol's functions ask for it.
+    pub fn with_state<T>(&self, root: Root, judge: impl FnOnce(&dyn Fn(&str, &str) -> Option<Arc<Event>>) -> T) -> Result<T> {
         let failed = RefCell::new(None);
-        let verdict = judge(&|kind, key| match self.state_event(kind, key) {
-            Ok(event) => event,
+        let verdict = judge(&|kind, key| match state::event(self.tx, self.no, root, kind, key) {
+            Ok(stored) => stored.map(|stored| Arc::clone(&stored.event)),
             Err(error) => {
                 failed.borrow_mut().get_or_insert(error);
                 None

@@ -5,6 +5,7 @@
 
 pub mod aliases;
 mod append;
+pub mod chains;
 pub mod create;
 pub mod directory;
 mod error;
@@ -17,8 +18,10 @@ pub mod membership;
 pub mod numbers;
 pub mod presence;
 pub mod receipts;
+pub mod receive;
 mod redaction;
 pub mod relations;
+mod resolve;
 pub mod send;
 pub mod state;
 #[cfg(test)]
@@ -26,6 +29,7 @@ mod tests;
 pub mod threads;
 pub mod timeline;
 pub mod times;
+mod tree;
 pub mod typing;
 pub mod unread;
 pub mod upgrade;
@@ -42,6 +46,8 @@ use store::TableSpec;
 pub const TABLES: &[&TableSpec] = &[
     aliases::ALIASES.spec(),
     aliases::ROOM_ALIASES.spec(),
+    chains::AUTH_CHAINS.spec(),
+    chains::CITED.spec(),
     directory::PUBLISHED.spec(),
     events::EVENTS.spec(),
     events::EVENT_NOS.spec(),
@@ -58,12 +64,13 @@ pub const TABLES: &[&TableSpec] = &[
     relations::SUMMARIES.spec(),
     relations::PARTICIPANTS.spec(),
     send::TXNS.spec(),
-    state::NODES.spec(),
     state::TYPES.spec(),
     state::KEYS.spec(),
     threads::THREADS.spec(),
+    timeline::GAPS.spec(),
     timeline::TIMELINE.spec(),
     times::TIMES.spec(),
+    tree::NODES.spec(),
     typing::CHANGED.spec(),
     typing::DUE.spec(),
     typing::TYPING.spec(),

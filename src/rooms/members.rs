@@ -6,7 +6,11 @@ use serde::{Deserialize, Serialize};
 use store::{Lead, Owner, Preset, Range, Read, RoomNo, Table, UserNo};
 use users::numbers as user_numbers;
 
-use crate::{EventNo, Pos, Result, head::OpenRoom};
+use crate::{
+    EventNo, Pos, Result, events,
+    head::OpenRoom,
+    state::{self, Root},
+};
 
 pub(crate) static MEMBERS: Table<(RoomNo, UserNo), Membership> =
     Table::new("members", "The joined and the invited users of a room.").owned_by(Owner::Room).read_by(Preset::Scan);
@@ -134,13 +138,23 @@ pub(crate) fn put(room: &mut OpenRoom<'_, '_>, user: UserNo, of: &UserRoom) -> R
     Ok(())
 }
 
-/// The step of appending that keeps memberships: rows of both directions and the counts.
-pub(crate) fn apply(room: &mut OpenRoom<'_, '_>, event: &Event, no: EventNo, pos: Pos) -> Result<()> {
+/// The step of appending that keeps memberships: rows of both directions and the counts, as the current state became another.
+pub(crate) fn apply(room: &mut OpenRoom<'_, '_>, old: Root, pos: Pos) -> Result<()> {
+    for (was, is) in state::difference_of(room.tx, room.no, old, room.head.state, "m.room.member")? {
+        let Some(no) = is.or(was) else { continue };
+        let stored = events::event(room.tx, room.no, no)?;
+        // Who is no longer in the state, because it was resolved so, is not in the room.
+        let membership = if is.is_some() { Membership::of(&stored.event) } else { Membership::Leave };
+        set(room, &stored.event, membership, no, pos)?;
+    }
+    Ok(())
+}
+
+fn set(room: &mut OpenRoom<'_, '_>, event: &Event, membership: Membership, no: EventNo, pos: Pos) -> Result<()> {
     let Some(("m.room.member", target)) = event.state_pair() else { return Ok(()) };
     let Ok(target) = <&UserId>::try_from(target) else { return Ok(()) };
     let user = user_numbers::intern(room.tx, target)?;
     let old = user_room(room.tx, user, room.no)?;
-    let membership = Membership::of(event);
     let was = old.as_ref().map(|old| old.membership);
     let left = was == Some(Membership::Join) && membership != Membership::Join;
     let entered = was != Some(Membership::Join) && membership == Membership::Join;

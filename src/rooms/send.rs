@@ -16,12 +16,13 @@ use store::{Lock, Pending, Read, RoomNo, Store, Table, Tx, UserNo};
 
 use crate::{
     Error, EventNo, Result, aliases,
-    append::{Accepted, append},
+    append::{Accepted, Place, append},
     events::{self, Txn},
     guests,
     head::OpenRoom,
     members::Membership,
-    redaction, relations, state,
+    redaction, relations, resolve, state,
+    state::Root,
 };
 
 pub(crate) static TXNS: Table<(UserNo, String), (RoomNo, EventNo, u64)> =
@@ -158,16 +159,37 @@ pub(crate) fn send_in(
     now_ms: u64,
 ) -> Result<(EventNo, Arc<Event>)> {
     guests::check(room, sender, &new)?;
-    let event = build(room, identity, sender, new, now_ms)?;
-    room.with_state(|state| auth::authorize(room.version, &event, state))??;
-    let no = append(room, Accepted::by_current_state(Arc::clone(&event), txn))?;
+    let place = end(room)?;
+    let event = build(room, identity, sender, new, &place, now_ms)?;
+    room.with_state(place.before, |state| auth::authorize(room.version, &event, state))??;
+    if place.before != room.head.state {
+        room.with_state(room.head.state, |state| auth::authorize(room.version, &event, state))??;
+    }
+    let no = append(room, Accepted::at(place, Arc::clone(&event), txn))?;
     Ok((no, event))
 }
 
-fn build(room: &OpenRoom<'_, '_>, identity: &Identity, sender: &Sender, new: NewEvent, now_ms: u64) -> Result<Arc<Event>> {
+/// Where the next event of a local user hangs: after the forward extremities, or the newest of them where they are many.
+fn end(room: &mut OpenRoom<'_, '_>) -> Result<Place> {
+    let all = &room.head.extremities;
+    if all.len() <= PREV_EVENTS_MAX {
+        return Ok(Place { parents: all.clone(), before: room.head.state });
+    }
+    let parents: Vec<EventNo> = all.iter().rev().take(PREV_EVENTS_MAX).copied().collect();
+    let before = resolve::after(room, &parents)?;
+    Ok(Place { parents, before })
+}
+
+fn build(
+    room: &OpenRoom<'_, '_>,
+    identity: &Identity,
+    sender: &Sender,
+    new: NewEvent,
+    place: &Place,
+    now_ms: u64,
+) -> Result<Arc<Event>> {
     let version = room.version;
-    let auth_events = auth_events(room, sender, &new)?;
-    let newest = room.head.extremities.iter().rev().take(PREV_EVENTS_MAX);
+    let auth_events = auth_events(room, sender, &new, place.before)?;
     let draft = Draft {
         room_id: Some(room.room.id.clone()),
         sender: sender.id.clone(),
@@ -176,21 +198,21 @@ fn build(room: &OpenRoom<'_, '_>, identity: &Identity, sender: &Sender, new: New
         content: new.content,
         redacts: new.redacts,
         origin_server_ts: new.origin_server_ts.unwrap_or(now_ms),
-        depth: room.head.depth + 1,
-        prev_events: newest.map(|no| reference(room, *no)).collect::<Result<_>>()?,
+        depth: (room.head.depth + 1).min(version.max_depth()),
+        prev_events: place.parents.iter().map(|no| reference(room, *no)).collect::<Result<_>>()?,
         auth_events,
         opaque_id: opaque_id(version, room),
     };
     Ok(draft::build(version, draft, &identity.key, &identity.server_name)?.into_event())
 }
 
-/// The events that allow a new one, out of the current state.
-fn auth_events(room: &OpenRoom<'_, '_>, sender: &Sender, new: &NewEvent) -> Result<Vec<Reference>> {
+/// The events that allow a new one, out of the state before it.
+fn auth_events(room: &OpenRoom<'_, '_>, sender: &Sender, new: &NewEvent, before: Root) -> Result<Vec<Reference>> {
     // Only what a member event says of itself selects more.
     let content = if new.kind == "m.room.member" { &new.content } else { &Object::new() };
     let content = serde_json::value::to_raw_value(content).map_err(JsonError::from)?;
     let selection = auth::auth_types(room.version, &new.kind, new.state_key.as_deref(), sender.id.as_str(), &content);
-    let entries = selection.iter().map(|(kind, key)| state::entry(room.tx, room.no, room.head.state, kind, key));
+    let entries = selection.iter().map(|(kind, key)| state::entry(room.tx, room.no, before, kind, key));
     entries.filter_map(Result::transpose).map(|no| reference(room, no?)).collect()
 }
 

@@ -3,6 +3,7 @@
 
 mod receipts;
 mod relations;
+mod replicas;
 mod typing;
 mod unread;
 
@@ -10,7 +11,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use proptest::prelude::*;
 use protocol::{json::Object, keys::SigningKey, version::RoomVersion};
-use ruma::{OwnedRoomId, OwnedUserId, server_name};
+use ruma::{OwnedRoomId, OwnedUserId};
 use serde_json::json;
 use store::{Lock, RoomNo, Store, TableSpec};
 
@@ -32,10 +33,15 @@ struct World {
 
 impl World {
     fn new() -> Self {
+        Self::of("localhost", 7)
+    }
+
+    /// The server of this name, with the key of this seed.
+    fn of(server: &str, seed: u8) -> Self {
         let tables: Vec<&'static TableSpec> = users::TABLES.iter().chain(TABLES).copied().collect();
-        let identity =
-            Identity { server_name: server_name!("localhost").to_owned(), key: SigningKey::from_seed("1", &[7; 32]).unwrap() };
-        Self { store: Store::in_memory("localhost", &tables).unwrap(), identity }
+        let key = SigningKey::from_seed("1", &[seed; 32]).unwrap();
+        let identity = Identity { server_name: server.try_into().unwrap(), key };
+        Self { store: Store::in_memory(server, &tables).unwrap(), identity }
     }
 
     fn user(&self, name: &str) -> Sender {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use protocol::event::Event;
 use store::{Lead, Owner, Preset, Range, Read, RoomNo, Table};
 
 use crate::{
@@ -18,6 +19,13 @@ pub(crate) static TIMELINE: Table<(RoomNo, Pos), EventNo> = Table::new(
 .wakes(Owner::Room)
 .read_by(Preset::Scan);
 
+pub(crate) static GAPS: Table<(RoomNo, Pos), Vec<String>> = Table::new(
+    "gaps",
+    "Where the timeline of a room lacks events: those that the event in this place follows and that are not here.",
+)
+.owned_by(Owner::Room)
+.read_by(Preset::Scan);
+
 /// An event in its place.
 #[derive(Clone, Debug)]
 pub struct Placed {
@@ -29,10 +37,29 @@ pub struct Placed {
     pub stored: Arc<StoredEvent>,
 }
 
-/// The step of appending that gives an event its place.
-pub(crate) fn apply(room: &mut OpenRoom<'_, '_>, no: EventNo, pos: Pos) -> Result<()> {
+/// The step of appending that gives an event its place, and marks where events before it are not here.
+pub(crate) fn apply(room: &mut OpenRoom<'_, '_>, event: &Event, no: EventNo, pos: Pos) -> Result<()> {
     room.tx.put(&TIMELINE, &(room.no, pos), &no)?;
+    let mut missing = Vec::new();
+    for id in &event.prev_events {
+        let parent = events::by_id(room.tx, room.no, id)?;
+        if parent.is_none_or(|(_, parent)| parent.header.dag.is_none()) {
+            missing.push(id.to_string());
+        }
+    }
+    if !missing.is_empty() {
+        room.tx.put(&GAPS, &(room.no, pos), &missing)?;
+    }
     Ok(())
+}
+
+/// The newest gap at or before a place: the event in whose place it is, and the events that are missing before it.
+///
+/// # Errors
+/// As the database says.
+pub fn gap(db: &impl Read, room: RoomNo, before: Pos) -> Result<Option<(Pos, Vec<String>)>> {
+    let gap = db.first(&GAPS, Range::of(&Lead((room,))).through(&(room, before)).reversed())?;
+    Ok(gap.map(|((_, pos), missing)| (pos, missing)))
 }
 
 /// The direction in which a timeline is read.
@@ -82,10 +109,10 @@ pub fn last_until(db: &impl Read, room: RoomNo, pos: Pos) -> Result<Option<Place
     read(db, room, Direction::Backward, pos, None)?.next().transpose()
 }
 
-/// The state of the room at a place: after the last event at or before it.
+/// The state that was the room's current one at a place.
 ///
 /// # Errors
 /// As the database says.
 pub fn state_at(db: &impl Read, room: RoomNo, pos: Pos) -> Result<crate::state::Root> {
-    Ok(last_until(db, room, pos)?.map(|placed| placed.stored.header.after).unwrap_or_default())
+    Ok(last_until(db, room, pos)?.map(|placed| placed.stored.header.current).unwrap_or_default())
 }

@@ -1,0 +1,272 @@
+//! Events of other servers: what the checks on receipt say of each, and its place in the room.
+//!
+//! Specification: server-server API, "Checks performed on receipt of a PDU". Nothing here waits: what is missing is named, for the
+//! caller to fetch, and the next call checks everything again under the room's lock.
+
+use std::sync::Arc;
+
+use protocol::{
+    auth::{self, AuthEvent, Denied},
+    dag,
+    event::Event,
+    verify::Verified,
+};
+use ruma::OwnedEventId;
+use std::collections::{BTreeMap, BTreeSet};
+use store::{Lock, Pending, RoomNo, Store, Tx};
+
+use crate::{
+    Error, EventNo, Result,
+    append::{self, Accepted, Place},
+    events::{self, Standing, StoredEvent},
+    head::OpenRoom,
+    numbers, resolve,
+    state::{self, Root},
+};
+
+/// What became of an event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is part of the room.
+    Accepted(EventNo),
+    /// It is in the DAG, and nobody is shown it: the rule and why.
+    SoftFailed(String),
+    /// It is kept only so that it stays rejected: the rule and why.
+    Rejected(String),
+    /// It was here before.
+    Duplicate,
+    /// These must be here first. Nothing was changed.
+    Missing(Missing),
+}
+
+/// What an event cites and this server does not have.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Missing {
+    /// Its parents, or the state before it ([`receive_with_state`]).
+    pub prev_events: Vec<OwnedEventId>,
+    /// Events of its auth chain ([`receive_outliers`]).
+    pub auth_events: Vec<OwnedEventId>,
+}
+
+/// The most events that one call stores.
+pub const OUTLIERS_MAX: usize = 1_000;
+
+/// Receives an event whose parents are here, or names what is missing.
+///
+/// # Errors
+/// [`Error::UnknownRoom`], [`Error::TooComplex`].
+pub fn receive(store: &Store, room: RoomNo, event: Verified) -> Result<Pending<Outcome>> {
+    let event = event.into_event();
+    store.transact(&[Lock::Room(room)], |tx| {
+        let mut open = OpenRoom::new(tx, room)?;
+        let outcome = receive_in(&mut open, &event, None)?;
+        open.save()?;
+        Ok(outcome)
+    })
+}
+
+/// Receives an event with parents that are not here, and the state before it as another server gave it: events that are here.
+///
+/// # Errors
+/// [`Error::UnknownRoom`], [`Error::NotFound`] where an event of the state is not here, [`Error::TooComplex`].
+pub fn receive_with_state(store: &Store, room: RoomNo, event: Verified, before: &[OwnedEventId]) -> Result<Pending<Outcome>> {
+    let event = event.into_event();
+    store.transact(&[Lock::Room(room)], |tx| {
+        let mut open = OpenRoom::new(tx, room)?;
+        let outcome = receive_in(&mut open, &event, Some(before))?;
+        open.save()?;
+        Ok(outcome)
+    })
+}
+
+/// Stores events that others cite, of which the place in the DAG is not known: each is checked against its auth events, which
+/// must be here or among them. Returns what is missing; events that lack something were left out.
+///
+/// # Errors
+/// [`Error::UnknownRoom`], [`Error::TooLarge`] beyond [`OUTLIERS_MAX`].
+pub fn receive_outliers(store: &Store, room: RoomNo, outliers: Vec<Verified>) -> Result<Pending<BTreeSet<OwnedEventId>>> {
+    store.transact(&[Lock::Room(room)], |tx| {
+        let mut open = OpenRoom::new(tx, room)?;
+        let missing = put_outliers(&mut open, outliers)?;
+        open.save()?;
+        Ok(missing)
+    })
+}
+
+/// Makes a room known of which this server is becoming a member: its create event, and the events that the join's state and auth
+/// chain consist of. Nobody is in it before [`receive_with_state`] had the join.
+///
+/// # Errors
+/// [`Error::Denied`] for a create event that its rules reject.
+pub fn import(store: &Store, create: Verified, version: &'static protocol::version::RoomVersion) -> Result<Pending<RoomNo>> {
+    let create = create.into_event();
+    auth::authorize(version, &create, |_, _| None)?;
+    store.transact(&[], |tx| import_create(tx, &create, version))
+}
+
+fn import_create(tx: &mut Tx<'_>, create: &Arc<Event>, version: &'static protocol::version::RoomVersion) -> Result<RoomNo> {
+    let no = numbers::add(tx, &create.room_id, version)?;
+    let mut room = OpenRoom::created(tx, no)?;
+    append::put_outlier(&mut room, create, Standing::Outlier)?;
+    room.save()?;
+    Ok(no)
+}
+
+fn put_outliers(room: &mut OpenRoom<'_, '_>, outliers: Vec<Verified>) -> Result<BTreeSet<OwnedEventId>> {
+    if outliers.len() > OUTLIERS_MAX {
+        return Err(Error::TooLarge { what: "list of events", limit: OUTLIERS_MAX });
+    }
+    let events: BTreeMap<OwnedEventId, Arc<Event>> =
+        outliers.into_iter().map(Verified::into_event).map(|event| (event.id.clone(), event)).collect();
+    let cited = events.iter().map(|(id, event)| (id.clone(), event.auth_events.iter().cloned().collect())).collect();
+    let mut missing = BTreeSet::new();
+    for id in dag::topological_order(&cited, |_| ()) {
+        let Some(event) = events.get(&id) else { continue };
+        if event.room_id != room.room.id || events::find(room.tx, &id)?.is_some() {
+            continue;
+        }
+        match cited_events(room, event)? {
+            Err(lacking) => missing.extend(lacking.into_iter().filter(|id| !events.contains_key(id))),
+            Ok(cited) => {
+                let standing =
+                    standing_by_auth(room, event, &cited)?.map_or(Standing::Outlier, |denied| Standing::Rejected(text(&denied)));
+                append::put_outlier(room, event, standing)?;
+            }
+        }
+    }
+    Ok(missing)
+}
+
+fn receive_in(room: &mut OpenRoom<'_, '_>, event: &Arc<Event>, given: Option<&[OwnedEventId]>) -> Result<Outcome> {
+    if event.room_id != room.room.id {
+        return Err(Error::Invalid("the event is of another room"));
+    }
+    let known = events::by_id(room.tx, room.no, &event.id)?.map(|(_, stored)| stored);
+    if known.as_ref().is_some_and(|stored| stored.header.dag.is_some()) {
+        return Ok(Outcome::Duplicate);
+    }
+    let cited = cited_events(room, event)?;
+    let parents = parents(room, event)?;
+    let (cited, parents) = match (cited, parents) {
+        (Ok(cited), Ok(parents)) => (cited, parents),
+        (Ok(cited), Err((here, _))) if given.is_some() => (cited, here),
+        (cited, parents) => {
+            let prev_events = parents.err().map(|(_, missing)| missing).unwrap_or_default();
+            let prev_events = if given.is_some() { Vec::new() } else { prev_events };
+            return Ok(Outcome::Missing(Missing { prev_events, auth_events: cited.err().unwrap_or_default() }));
+        }
+    };
+    let before = match given {
+        Some(given) => state_of(room, given)?,
+        None => resolve::after(room, &parents)?,
+    };
+    let place = Place { parents, before };
+    judge(room, event, known.as_deref(), &cited, place)
+}
+
+/// Steps 4 to 6 of the checks.
+fn judge(
+    room: &mut OpenRoom<'_, '_>,
+    event: &Arc<Event>,
+    known: Option<&StoredEvent>,
+    cited: &[Arc<StoredEvent>],
+    place: Place,
+) -> Result<Outcome> {
+    let rejection = match known.and_then(StoredEvent::rejection) {
+        Some(reason) => Some(reason.to_owned()),
+        None => match standing_by_auth(room, event, cited)? {
+            Some(denied) => Some(text(&denied)),
+            None => denied_by(room, event, place.before)?.map(|denied| text(&denied)),
+        },
+    };
+    if let Some(reason) = rejection {
+        append::put_aside(room, event, &place, Standing::Rejected(reason.clone()))?;
+        return Ok(Outcome::Rejected(reason));
+    }
+    // The first event of a room that is being joined meets no current state.
+    if room.head.state != Root::default()
+        && let Some(denied) = denied_by(room, event, room.head.state)?
+    {
+        let reason = text(&denied);
+        append::put_aside(room, event, &place, Standing::SoftFailed(reason.clone()))?;
+        return Ok(Outcome::SoftFailed(reason));
+    }
+    append::append(room, Accepted::at(place, Arc::clone(event), None)).map(Outcome::Accepted)
+}
+
+/// Why the event's auth events reject it, if they do.
+fn standing_by_auth(room: &OpenRoom<'_, '_>, event: &Event, cited: &[Arc<StoredEvent>]) -> Result<Option<Denied>> {
+    let claimed: Vec<AuthEvent<'_>> =
+        cited.iter().map(|stored| AuthEvent { event: &stored.event, rejected: stored.rejection().is_some() }).collect();
+    if let Err(denied) = auth::check_auth_events(room.version, event, &claimed) {
+        return Ok(Some(denied));
+    }
+    let create = create_of(room)?;
+    let state = |kind: &str, key: &str| {
+        let found = cited.iter().find(|stored| stored.event.state_pair() == Some((kind, key)));
+        let found = found.map(|stored| Arc::clone(&stored.event));
+        // Version 12: nobody cites the create event, the room's id implies it.
+        found.or_else(|| create.clone().filter(|_| room.version.version_12 && (kind, key) == ("m.room.create", "")))
+    };
+    Ok(auth::authorize(room.version, event, state).err())
+}
+
+/// The room's create event, which is the first that was stored.
+fn create_of(room: &OpenRoom<'_, '_>) -> Result<Option<Arc<Event>>> {
+    if room.head.events == 0 {
+        return Ok(None);
+    }
+    Ok(Some(Arc::clone(&events::event(room.tx, room.no, EventNo(1))?.event)))
+}
+
+fn denied_by(room: &OpenRoom<'_, '_>, event: &Event, root: Root) -> Result<Option<Denied>> {
+    Ok(room.with_state(root, |state| auth::authorize(room.version, event, state))?.err())
+}
+
+/// The reason as it is stored and logged.
+fn text(denied: &Denied) -> String {
+    denied.to_string()
+}
+
+/// The event's auth events, or those that are not here.
+fn cited_events(room: &OpenRoom<'_, '_>, event: &Event) -> Result<std::result::Result<Vec<Arc<StoredEvent>>, Vec<OwnedEventId>>> {
+    let (mut here, mut missing) = (Vec::new(), Vec::new());
+    for id in &event.auth_events {
+        match events::find(room.tx, id)? {
+            // An event of another room is here, and the rules will say what is wrong with it.
+            Some((home, no)) => here.push(events::event(room.tx, home, no)?),
+            None => missing.push(id.clone()),
+        }
+    }
+    Ok(if missing.is_empty() { Ok(here) } else { Err(missing) })
+}
+
+/// The event's parents in the DAG, or those that are here and those that are not.
+fn parents(
+    room: &OpenRoom<'_, '_>,
+    event: &Event,
+) -> Result<std::result::Result<Vec<EventNo>, (Vec<EventNo>, Vec<OwnedEventId>)>> {
+    let (mut here, mut missing) = (Vec::new(), Vec::new());
+    for id in &event.prev_events {
+        match events::by_id(room.tx, room.no, id)? {
+            Some((no, stored)) if stored.header.dag.is_some() => here.push(no),
+            _ => missing.push(id.clone()),
+        }
+    }
+    Ok(if missing.is_empty() { Ok(here) } else { Err((here, missing)) })
+}
+
+/// The state that these events make up.
+fn state_of(room: &mut OpenRoom<'_, '_>, ids: &[OwnedEventId]) -> Result<Root> {
+    let mut root = Root::default();
+    for id in ids {
+        let (no, stored) = events::by_id(room.tx, room.no, id)?.ok_or(Error::NotFound("an event of the state"))?;
+        if stored.rejection().is_some() {
+            continue;
+        }
+        if let Some(pair) = stored.event.state_pair() {
+            root = state::with(room.tx, room.no, &mut room.head, root, pair, no)?;
+        }
+    }
+    Ok(root)
+}
