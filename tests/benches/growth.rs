@@ -147,7 +147,7 @@ fn syncs(c: &mut Criterion) {
             let memory = Memory::default();
             let request = request(&alice, since_now.then(|| db.seq().into()));
             group.bench_function(BenchmarkId::from_parameter(rooms), |b| {
-                b.iter(|| black_box(v3::sync(&db, &memory, &request, NOW_MS).unwrap()));
+                b.iter(|| black_box(v3::sync(&db, &memory, None, &request, NOW_MS).unwrap()));
             });
         }
         group.finish();
