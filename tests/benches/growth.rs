@@ -2,7 +2,7 @@
 //! a disk. `hearth-bench` measures the same laws on a whole server.
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use std::hint::black_box;
+use std::{hint::black_box, sync::Arc};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use protocol::{keys::SigningKey, version::RoomVersion};
@@ -164,7 +164,14 @@ fn pages(c: &mut Criterion) {
         (0..events).for_each(|number| world.say(&alice, room, number));
         world.settle(&alice, room);
         let db = world.store.snapshot();
-        let format = || Format { user: alice.no, device: None, with_room_id: true, now_ms: NOW_MS, until: Pos(i64::MAX) };
+        let format = || Format {
+            user: alice.no,
+            device: None,
+            with_room_id: true,
+            now_ms: NOW_MS,
+            until: Pos(i64::MAX),
+            ignored: Arc::default(),
+        };
         let filter = FilterDefinition::default().room.timeline;
         group.bench_function(BenchmarkId::from_parameter(events), |b| {
             b.iter(|| {
