@@ -4,7 +4,7 @@
 //! defaults of this version first, so that a new default rule reaches accounts made before it.
 
 use ruma::{
-    UserId,
+    OwnedRoomId, OwnedUserId, UserId,
     push::{
         Action, AnyPushRule, AnyPushRuleRef, ConditionalPushRule, NewPushRule, PatternedPushRule, PushCondition, RuleKind,
         Ruleset, SimplePushRule,
@@ -33,9 +33,44 @@ pub const ACTIONS_MAX: usize = 16;
 const NO_RULE: Error = Error::NotFound("there is no such push rule");
 
 /// The content of `m.push_rules`.
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 struct Content {
     global: Ruleset,
+}
+
+/// Rules as clients read them: with a list of every kind, be it empty, because some expect each.
+#[derive(Debug, Serialize)]
+pub struct Listed {
+    content: Vec<PatternedPushRule>,
+    #[serde(rename = "override")]
+    override_: Vec<ConditionalPushRule>,
+    room: Vec<SimplePushRule<OwnedRoomId>>,
+    sender: Vec<SimplePushRule<OwnedUserId>>,
+    underride: Vec<ConditionalPushRule>,
+}
+
+impl From<Ruleset> for Listed {
+    fn from(rules: Ruleset) -> Self {
+        Self {
+            content: rules.content.into_iter().collect(),
+            override_: rules.override_.into_iter().collect(),
+            room: rules.room.into_iter().collect(),
+            sender: rules.sender.into_iter().collect(),
+            underride: rules.underride.into_iter().collect(),
+        }
+    }
+}
+
+/// Rules of all scopes, of which there is one.
+#[derive(Debug, Serialize)]
+pub struct Scopes {
+    global: Listed,
+}
+
+impl From<Ruleset> for Scopes {
+    fn from(rules: Ruleset) -> Self {
+        Self { global: rules.into() }
+    }
 }
 
 /// Where a rule goes among the user's own rules of its kind, by their ids. Without either a new rule comes first and one that
@@ -78,7 +113,7 @@ fn current(db: &impl Read, user: UserNo, stored: Option<&str>) -> store::Result<
 }
 
 fn text(global: Ruleset) -> store::Result<String> {
-    serde_json::to_string(&Content { global }).map_err(|_| store::Error::Unencodable { table: "account_data" })
+    serde_json::to_string(&Scopes::from(global)).map_err(|_| store::Error::Unencodable { table: "account_data" })
 }
 
 /// The first rules of an account.

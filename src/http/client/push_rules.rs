@@ -4,10 +4,10 @@ use ruma::api::client::push::{
     delete_pushrule, get_pushrule, get_pushrule_actions, get_pushrule_enabled, get_pushrules_all, get_pushrules_global_scope,
     set_pushrule, set_pushrule_actions, set_pushrule_enabled,
 };
-use users::push_rules::{self, Place};
+use users::push_rules::{self, Listed, Place, Scopes};
 
 use crate::{
-    Call, Class, Result, Route,
+    Call, Class, Json, Result, Route,
     auth::{Session, User},
     endpoint,
 };
@@ -26,15 +26,12 @@ pub(crate) fn routes() -> Vec<Route> {
     ]
 }
 
-async fn all(call: Call<Session>, _: get_pushrules_all::v3::Request) -> Result<get_pushrules_all::v3::Response> {
-    Ok(get_pushrules_all::v3::Response::new(push_rules::rules(&call.snapshot(), call.session.user)?))
+async fn all(call: Call<Session>, _: get_pushrules_all::v3::Request) -> Result<Json<Scopes>> {
+    Ok(Json(push_rules::rules(&call.snapshot(), call.session.user)?.into()))
 }
 
-async fn global(
-    call: Call<Session>,
-    _: get_pushrules_global_scope::v3::Request,
-) -> Result<get_pushrules_global_scope::v3::Response> {
-    Ok(get_pushrules_global_scope::v3::Response::new(push_rules::rules(&call.snapshot(), call.session.user)?))
+async fn global(call: Call<Session>, _: get_pushrules_global_scope::v3::Request) -> Result<Json<Listed>> {
+    Ok(Json(push_rules::rules(&call.snapshot(), call.session.user)?.into()))
 }
 
 async fn read(call: Call<Session>, request: get_pushrule::v3::Request) -> Result<get_pushrule::v3::Response> {
@@ -94,6 +91,11 @@ mod tests {
     async fn rules_are_made_changed_and_deleted() {
         let hearth = Hearth::start();
         let alice = hearth.register("alice").await;
+        let told = alice.get("/_matrix/client/v3/sync").await.ok()["account_data"]["events"][0]["content"]["global"].clone();
+        assert_eq!(told, alice.get(&format!("{RULES}/global/")).await.ok());
+        for kind in ["content", "override", "room", "sender", "underride"] {
+            assert!(told[kind].is_array(), "clients expect a list of each kind, be it empty: {kind}");
+        }
         let cake = format!("{RULES}/global/content/cake");
         alice.put(&cake, json!({ "pattern": "cake*lie", "actions": ["notify"] })).await.ok();
         let rule = alice.get(&cake).await.ok();
