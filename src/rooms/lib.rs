@@ -59,6 +59,7 @@ pub const TABLES: &[&TableSpec] = &[
     numbers::ROOMS.spec(),
     numbers::COUNTERS.spec(),
     receipts::CHANGES.spec(),
+    receipts::PRIVATE_CHANGES.spec(),
     receipts::RECEIPTS.spec(),
     relations::RELATIONS.spec(),
     relations::SUMMARIES.spec(),

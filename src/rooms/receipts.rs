@@ -29,12 +29,19 @@ pub(crate) static RECEIPTS: Table<(RoomNo, UserNo, Kind, String), Receipt> = Tab
     "Up to which event a user has read, by kind of receipt and thread (empty: the whole room; `main`; or the root's event id).",
 )
 .owned_by(Owner::Room)
-.wakes(Owner::Room)
 .read_by(Preset::Scan);
 pub(crate) static CHANGES: Table<(RoomNo, Seq, UserNo, Kind, String), ()> =
-    Table::new("receipt_changes", "The rows of receipts by the commit that last moved them: what a sync looks for.")
+    Table::new("receipt_changes", "The public receipts by the commit that last moved them: what a sync looks for.")
         .owned_by(Owner::Room)
+        .wakes(Owner::Room)
         .read_by(Preset::Scan);
+pub(crate) static PRIVATE_CHANGES: Table<(UserNo, Seq, RoomNo), ()> = Table::new(
+    "receipt_changes_private",
+    "The rooms in which a user's private receipts moved, by the commit: nobody else is woken.",
+)
+.owned_by(Owner::User)
+.wakes(Owner::User)
+.read_by(Preset::Scan);
 
 /// The most receipts of others that one answer tells of: the newest, so that a room where very many read stays readable.
 pub const TOLD_MAX: usize = 2_000;
@@ -205,10 +212,16 @@ fn put(tx: &mut Tx<'_>, key: (RoomNo, UserNo, Kind, &str), receipt: &Receipt) ->
         if before.pos >= receipt.pos {
             return Ok(());
         }
-        tx.delete(&CHANGES, &(room, before.seq, user, kind, thread))?;
+        match kind {
+            Kind::Public => tx.delete(&CHANGES, &(room, before.seq, user, kind, thread))?,
+            Kind::Private => tx.delete(&PRIVATE_CHANGES, &(user, before.seq, room))?,
+        }
     }
     let seq = tx.seq();
-    tx.put(&CHANGES, &(room, seq, user, kind, thread), &())?;
+    match kind {
+        Kind::Public => tx.put(&CHANGES, &(room, seq, user, kind, thread), &())?,
+        Kind::Private => tx.put(&PRIVATE_CHANGES, &(user, seq, room), &())?,
+    }
     Ok(tx.put(&RECEIPTS, &key, &Receipt { seq, ..receipt.clone() })?)
 }
 
@@ -258,7 +271,16 @@ pub fn moved_after(db: &impl Read, room: RoomNo, user: UserNo, since: Seq) -> Re
     Ok(false)
 }
 
-/// Whether any receipt of a room moved after one commit and up to another.
+/// The rooms in which a user's private receipts moved after a commit.
+///
+/// # Errors
+/// As the database says.
+pub fn private_rooms(db: &impl Read, user: UserNo, since: Seq) -> Result<BTreeSet<RoomNo>> {
+    let range = Range::of(&Lead((user,))).from(&Lead((user, Seq(since.0.saturating_add(1)))));
+    Ok(db.range(&PRIVATE_CHANGES, range)?.map(|row| row.map(|((.., room), ())| room)).collect::<store::Result<_>>()?)
+}
+
+/// Whether any public receipt of a room moved after one commit and up to another.
 ///
 /// # Errors
 /// As the database says.
@@ -300,7 +322,7 @@ fn told(db: &impl Read, room: RoomNo, viewer: UserNo, since: Option<Seq>, until:
     let mut others = 0;
     for row in db.range(&CHANGES, changes(room, since, until).reversed())? {
         let ((_, _, user, kind, thread), ()) = row?;
-        if user != viewer && kind == Kind::Public {
+        if user != viewer {
             told.insert((user, kind, thread));
             others += 1;
         }

@@ -10,7 +10,10 @@ use std::{
     sync::Arc,
 };
 
-use rooms::members::{Membership, UserRoom};
+use rooms::{
+    members::{Membership, UserRoom},
+    receipts,
+};
 use ruma::{OwnedUserId, api::client::filter::FilterDefinition};
 use store::{RoomNo, Seq, Snapshot, Topic, UserNo};
 use users::{
@@ -110,10 +113,11 @@ fn affected_rooms(
     let archived = whole && request.filter.room.include_leave;
     let extent = Extent { since: since.map(|since| since.seq), all_joined: whole, archived };
     let mut found = affected(db, &request.who, rooms, extent)?;
-    // Rooms whose account data alone changed.
+    // Rooms where what is the user's alone changed: account data and private receipts.
     let known: BTreeSet<RoomNo> = found.iter().map(|found| found.room).collect();
     let after = since.map(|since| rooms::Pos::last_of(since.seq));
-    for room in news.account_data.keys().flatten().filter(|room| !known.contains(room)) {
+    let own = news.account_data.keys().flatten().chain(&news.read);
+    for room in own.copied().collect::<BTreeSet<_>>().difference(&known) {
         let standing = rooms.iter().find(|(no, of)| no == room && of.membership == Membership::Join);
         found.extend(standing.map(|(room, of)| Affected { room: *room, standing: of.clone(), part: Part::Join { after } }));
     }
@@ -126,6 +130,8 @@ pub(super) struct News {
     of_user: bool,
     /// By room; `None` for what belongs to all rooms.
     account_data: BTreeMap<Option<RoomNo>, Vec<AccountData>>,
+    /// The rooms in which private receipts of the user's moved.
+    read: BTreeSet<RoomNo>,
     /// Whose events the user does not want to see.
     ignored: BTreeSet<OwnedUserId>,
     /// Their numbers.
@@ -145,9 +151,13 @@ impl News {
         for data in changed {
             account_data.entry(data.room).or_default().push(data);
         }
+        let read = match since {
+            Some(since) if of_user => receipts::private_rooms(db, who.user, since.seq)?,
+            _ => BTreeSet::new(),
+        };
         let ignored = account_data::ignored_users(db, who.user)?;
         let ignored_nos = Arc::new(numbers::known(db, ignored.iter().map(AsRef::as_ref))?);
-        Ok(Self { of_user, account_data, ignored, ignored_nos })
+        Ok(Self { of_user, account_data, read, ignored, ignored_nos })
     }
 
     fn account_data(&self, room: Option<RoomNo>, wants: impl Fn(&str) -> bool) -> Result<Events> {

@@ -9,6 +9,7 @@ use rooms::{
     typing,
 };
 use serde_json::{Value, json};
+use store::Topic;
 
 use super::world::{Client, World, events, object};
 use crate::sync::state::Target;
@@ -138,6 +139,34 @@ fn counts_go_on_by_the_rules_of_their_time() {
     master(false);
     world.say(&alice, room, "6").unwrap();
     assert_eq!(counted(), 2);
+}
+
+#[test]
+fn a_private_receipt_wakes_its_owner_alone() {
+    let world = World::new();
+    let (alice, bob) = (world.user("alice"), world.user("bob"));
+    let room = world.room(&alice, Preset::PublicChat);
+    world.change(&bob, room, &bob, Action::Join).unwrap();
+    let said = world.say(&alice, room, "hello").unwrap();
+    let (mut own, mut other) = (Client::plain(&bob), Client::plain(&alice));
+    own.sync(&world);
+    other.sync(&world);
+    let before = world.store.snapshot().seq();
+    let mark = |kind| {
+        let mark = Mark::Read { kind, thread: Thread::Unthreaded, event: said.as_str().try_into().unwrap() };
+        receipts::mark(&world.store, &bob, room, &[mark], 7).unwrap().wait().unwrap();
+    };
+    mark(Kind::Private);
+    let db = world.store.snapshot();
+    assert!(db.changed_since(before, [Topic::Room(room)]).is_empty());
+    assert_eq!(db.changed_since(before, [Topic::User(bob.no)]), [Topic::User(bob.no)]);
+    let told = own.sync(&world)["rooms"]["join"][&world.id(room)].clone();
+    assert_eq!(events(&told["ephemeral"])[0]["content"][&said]["m.read.private"][bob.id.as_str()]["ts"], 7);
+    assert_eq!(told["unread_notifications"]["notification_count"], 0);
+    assert!(other.sync(&world)["rooms"].is_null());
+    assert!(own.sync(&world)["rooms"].is_null(), "told once");
+    mark(Kind::Public);
+    assert!(!world.store.snapshot().changed_since(before, [Topic::Room(room)]).is_empty());
 }
 
 #[test]
