@@ -35,7 +35,7 @@ const SECRET_MODE: u32 = 0o600;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A file or folder cannot be read or written.
-    #[error("{0}: {1}")]
+    #[error("{0}: {1}{advice}", advice = advice(.1))]
     File(PathBuf, io::Error),
     /// The store says why.
     #[error(transparent)]
@@ -55,6 +55,17 @@ pub enum Error {
     /// There is a key, which must not be overwritten.
     #[error("there is a key in {0} already: move it away first")]
     KeyExists(PathBuf),
+}
+
+/// What to do where the data folder cannot be written.
+fn advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            " (Hearth writes to its data folder: let its user do so, or name another folder with --data)"
+        }
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => " (free some space first)",
+        _ => "",
+    }
 }
 
 /// A data folder that is open. No other process can open it meanwhile.

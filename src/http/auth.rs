@@ -185,7 +185,8 @@ fn masquerade(server: &Server, appservice: Arc<Appservice>, parts: &Parts) -> Re
 
 /// The first use of a refreshed token revokes the one before it ("Refreshing access tokens").
 async fn confirmed(server: &Server, session: Session) -> Result<Session> {
-    if session.is_offered() {
+    // A disk that refuses writes ends no session: the token before stays valid until this one is used again.
+    if session.is_offered() && server.store.failure().is_none() {
         sessions::confirm(&server.store, &session)?.durable().await?;
     }
     Ok(session)

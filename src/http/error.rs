@@ -21,6 +21,9 @@ use serde_json::{Map, Value, json};
 #[derive(Debug)]
 pub struct Error(Box<Kind>);
 
+/// What clients are told while the disk refuses writes.
+const UNWRITABLE: &str = "The server cannot store anything now: its disk is full or broken. Its administrator must act";
+
 /// What a handler returns.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -32,6 +35,8 @@ enum Kind {
     Interactive(UiaaInfo),
     /// A failure of Hearth. Its cause is for the log, not for the client.
     Internal(Box<dyn Cause + Send + Sync>),
+    /// The disk refuses writes. Its cause is for the log, not for the client.
+    Unwritable(Box<dyn Cause + Send + Sync>),
 }
 
 impl Error {
@@ -94,6 +99,12 @@ impl Error {
     #[must_use]
     pub fn invalid_room_state(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "M_INVALID_ROOM_STATE", message)
+    }
+
+    /// 409 `M_UNKNOWN`: `PUT /directory/room/{roomAlias}` of an alias that exists.
+    #[must_use]
+    pub fn alias_exists() -> Self {
+        Self::new(StatusCode::CONFLICT, "M_UNKNOWN", "The alias exists already")
     }
 
     /// 413 `M_TOO_LARGE`.
@@ -174,6 +185,12 @@ impl Error {
         Self(Box::new(Kind::Internal(cause.into())))
     }
 
+    /// 503 `M_UNKNOWN`: the disk is full, read-only or broken, so that nothing can be stored. Not `M_RESOURCE_LIMIT_EXCEEDED`,
+    /// after which clients do not try again. The cause is logged once and not told.
+    pub fn unwritable(cause: impl Into<Box<dyn Cause + Send + Sync>>) -> Self {
+        Self(Box::new(Kind::Unwritable(cause.into())))
+    }
+
     /// The body alone, for an error that is a part of a larger answer.
     pub(crate) fn into_body(self) -> Value {
         match *self.0 {
@@ -182,6 +199,7 @@ impl Error {
                 extra.insert("error".into(), message.into());
                 Value::Object(extra)
             }
+            Kind::Unwritable(_) => json!({ "errcode": "M_UNKNOWN", "error": UNWRITABLE }),
             Kind::Interactive(_) | Kind::Internal(_) => json!({ "errcode": "M_UNKNOWN", "error": "Hearth failed" }),
         }
     }
@@ -203,6 +221,10 @@ impl Error {
                 Ok(body) => json_response(StatusCode::UNAUTHORIZED, &body),
                 Err(error) => Self::internal(error).into_response(request_id),
             },
+            Kind::Unwritable(cause) => {
+                tracing::error!(error = %chain(&*cause), "the request could not be stored");
+                json_response(StatusCode::SERVICE_UNAVAILABLE, &json!({ "errcode": "M_UNKNOWN", "error": UNWRITABLE }))
+            }
             Kind::Internal(cause) => {
                 tracing::error!(error = %chain(&*cause), "the request failed");
                 let message = format!("Hearth failed. Tell its administrator the request's id: {request_id}");
@@ -253,10 +275,22 @@ mod tests {
 
     #[tokio::test]
     async fn a_failure_keeps_its_cause_to_itself() {
-        let (status, body) = body(::store::Error::Unwritable("/secret/place: full".into()).into()).await;
-        assert_eq!((status, &body["errcode"]), (500, &json!("M_UNKNOWN")));
-        let message = body["error"].as_str().unwrap();
+        let (status, told) = body(::store::Error::Database("/secret/place".into()).into()).await;
+        assert_eq!((status, &told["errcode"]), (500, &json!("M_UNKNOWN")));
+        let message = told["error"].as_str().unwrap();
         assert!(message.contains("r1") && !message.contains("secret"), "{message}");
+    }
+
+    #[tokio::test]
+    async fn a_disk_that_refuses_writes_is_told_as_such() {
+        for error in
+            [::store::Error::Unwritable("/secret: full".into()).into(), ::media::Error::Unwritable("/secret".into()).into()]
+        {
+            let (status, told) = body(error).await;
+            assert_eq!((status, &told["errcode"]), (503, &json!("M_UNKNOWN")));
+            let message = told["error"].as_str().unwrap();
+            assert!(message.contains("disk is full") && !message.contains("secret"), "{message}");
+        }
     }
 
     #[tokio::test]

@@ -228,26 +228,30 @@ pub(crate) fn delete(tx: &mut Tx<'_>, id: &MediaId) -> Result<Option<Content>> {
 /// # Errors
 /// As the database says.
 pub fn quarantine(store: &Store, id: &MediaId, hidden: bool) -> Result<Pending<bool>> {
-    change(store, id, |row| row.quarantined = hidden)
+    let owner = metadata(&store.snapshot(), id)?.map(|row| Lock::User(row.owner));
+    store.transact(owner.as_slice(), |tx| match owner {
+        Some(_) => change(tx, id, |row| row.quarantined = hidden),
+        None => Ok(false),
+    })
 }
 
 /// Notes that media was downloaded, to the day. Costs a write only on the first download of a day.
 pub(crate) fn note_access(store: &Store, id: &MediaId, row: &Metadata, now_ms: u64) -> Result<()> {
     let today = day(now_ms);
-    if row.accessed_day < today {
-        change(store, id, |row| row.accessed_day = row.accessed_day.max(today))?.soft();
+    if row.accessed_day >= today {
+        return Ok(());
     }
-    Ok(())
+    store.note(&[Lock::User(row.owner)], |tx| {
+        change(tx, id, |row| row.accessed_day = row.accessed_day.max(today))?;
+        Ok(())
+    })
 }
 
-fn change(store: &Store, id: &MediaId, change: impl FnOnce(&mut Metadata)) -> Result<Pending<bool>> {
-    let Some(owner) = metadata(&store.snapshot(), id)?.map(|row| row.owner) else { return store.transact(&[], |_| Ok(false)) };
-    store.transact(&[Lock::User(owner)], |tx| {
-        let Some(mut row) = metadata(tx, id)? else { return Ok(false) };
-        change(&mut row);
-        tx.put(&MEDIA, &id.as_str(), &row)?;
-        Ok(true)
-    })
+fn change(tx: &mut Tx<'_>, id: &MediaId, change: impl FnOnce(&mut Metadata)) -> Result<bool> {
+    let Some(mut row) = metadata(tx, id)? else { return Ok(false) };
+    change(&mut row);
+    tx.put(&MEDIA, &id.as_str(), &row)?;
+    Ok(true)
 }
 
 /// The users who have media ids that expired before their upload.

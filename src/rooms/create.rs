@@ -80,6 +80,9 @@ pub struct NewRoom {
     pub opaque_id: String,
 }
 
+/// How many rooms alike one user makes in one millisecond.
+const ALIKE_MAX: usize = 100;
+
 /// Makes a room.
 ///
 /// # Errors
@@ -88,8 +91,17 @@ pub fn create(store: &Store, identity: &Identity, creator: &Sender, new: NewRoom
     if new.initial_state.len() + new.invite.len() > INITIAL_EVENTS_MAX {
         return Err(Error::Invalid("too many initial events and invitations"));
     }
-    let create = create_event(identity, creator, &new, now_ms)?;
-    store.transact(&[], |tx| make(tx, identity, creator, new, create, now_ms))
+    store.transact(&[], |tx| {
+        let mut create = create_event(identity, creator, &new, now_ms)?;
+        // Rooms alike that one user makes in one moment would have one id where it is a hash: each has its own moment.
+        for at_ms in (now_ms + 1..).take(ALIKE_MAX) {
+            if !numbers::is_taken(tx, &create.room_id)? || !new.version.version_12 {
+                break;
+            }
+            create = create_event(identity, creator, &new, at_ms)?;
+        }
+        make(tx, identity, creator, new, create, now_ms)
+    })
 }
 
 pub(crate) fn make(

@@ -76,9 +76,14 @@ pub fn room(db: &impl Read, no: RoomNo) -> Result<std::sync::Arc<Room>> {
     db.shared(&ROOMS, &no)?.ok_or(Error::UnknownRoom)
 }
 
+/// Whether there is a room of this id, be it made a moment ago.
+pub(crate) fn is_taken(tx: &Tx<'_>, id: &RoomId) -> Result<bool> {
+    Ok(tx.latest(&ROOM_NOS, &id.as_str())?.is_some())
+}
+
 /// Draws the number of a new room, whose rows the transaction then owns.
 pub(crate) fn add(tx: &mut Tx<'_>, id: &RoomId, version: &RoomVersion) -> Result<RoomNo> {
-    if tx.latest(&ROOM_NOS, &id.as_str())?.is_some() {
+    if is_taken(tx, id)? {
         return Err(Error::Invalid("the room exists already"));
     }
     let no = RoomNo(tx.draw(&COUNTERS, "rooms")?);

@@ -235,6 +235,22 @@ impl Store {
         Ok(Pending { value, done })
     }
 
+    /// Writes what is noted beside a read (when a device was seen, what it received). Nothing waits for it, a crash may lose
+    /// it, and where writes are refused it is left out, so that reads go on.
+    ///
+    /// # Errors
+    /// What `change` returns.
+    pub fn note<E: From<Error>>(
+        &self,
+        locks: &[Lock],
+        change: impl FnOnce(&mut Tx<'_>) -> std::result::Result<(), E>,
+    ) -> std::result::Result<(), E> {
+        if self.failure().is_some() {
+            return Ok(());
+        }
+        self.transact(locks, change).map(Pending::soft)
+    }
+
     /// All that is committed, synced and visible now.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {

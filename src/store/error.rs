@@ -20,7 +20,10 @@ pub enum Error {
         table: &'static str,
     },
     /// The disk is full, read-only or broken. Reads go on; writes are refused until a restart.
-    #[error("the data folder cannot be written ({0}): free some space or mend the disk, then restart Hearth")]
+    #[error(
+        "the data folder cannot be written ({0}): free some space, let Hearth's user write there, or mend \
+             the disk; then start Hearth again"
+    )]
     Unwritable(String),
     /// Another process has the folder open.
     #[error("the data folder {0} is in use by another process: stop it first")]

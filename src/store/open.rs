@@ -127,7 +127,9 @@ fn open_database(config: &Config, tables: &[&'static TableSpec], memory: Option<
     let families = families.map(|table| ColumnFamilyDescriptor::new(table.name, family_options(table, &cache, write_buffers)));
     DB::open_cf_descriptors(&options, &config.path, families).map_err(|error| {
         let text = error.to_string();
-        if text.contains("lock") && matches!(error.kind(), rocksdb::ErrorKind::IOError) {
+        // Not where the lock's file could not be made, as in a read-only folder.
+        let held = text.contains("While lock file") || text.contains("lock hold by current process");
+        if held && matches!(error.kind(), rocksdb::ErrorKind::IOError) {
             Error::Locked(config.path.clone())
         } else if text.contains("Column families not opened") {
             Error::Foreign(config.path.clone())

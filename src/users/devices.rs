@@ -250,13 +250,11 @@ pub fn seen(store: &Store, user: UserNo, device: DeviceNo, ip: &str, now_ms: u64
     if lately(store.snapshot().get(&SEEN, &(user, device))?) {
         return Ok(());
     }
-    let pending = store.transact(&[Lock::User(user)], |tx| {
+    store.note(&[Lock::User(user)], |tx| {
         // The snapshot may be older than the last such write, and the device may have gone since the caller was let in.
         if lately(tx.get(&SEEN, &(user, device))?) || !sessions::exists(tx, user, device)? {
             return Ok(());
         }
         tx.put(&SEEN, &(user, device), &Seen { at_ms: now_ms, ip: ip.to_owned() })
-    })?;
-    pending.soft();
-    Ok(())
+    })
 }

@@ -255,7 +255,7 @@ pub fn acknowledge(store: &Store, user: UserNo, device: DeviceNo, up_to: Seq) ->
     if store.snapshot().first(&QUEUE, &received)?.is_none() {
         return Ok(());
     }
-    let deleted = store.transact(&[Lock::User(user)], |tx| {
+    store.note(&[Lock::User(user)], |tx| {
         let rows = tx.range(&QUEUE, &received)?.take(ACKNOWLEDGED_MAX);
         let rows = rows.map(|row| row.map(|(key, message)| (key, message.0.get().len() as u64)));
         let rows = rows.collect::<store::Result<Vec<_>>>()?;
@@ -266,9 +266,7 @@ pub fn acknowledge(store: &Store, user: UserNo, device: DeviceNo, up_to: Seq) ->
             length.bytes = length.bytes.saturating_sub(bytes);
         }
         tx.put(&LENGTHS, &(user, device), &length)
-    })?;
-    deleted.soft();
-    Ok(())
+    })
 }
 
 /// Forgets all that waits for a device, and what it sent.

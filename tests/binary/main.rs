@@ -3,5 +3,7 @@
 
 mod commands;
 mod configuration;
+mod crash;
+mod disk;
 mod lifetime;
 mod process;

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{Read as _, Write as _},
+    io::{self, Read as _, Write as _},
     net::TcpStream,
     path::PathBuf,
     process::{Child, Command, ExitStatus, Output, Stdio},
@@ -75,8 +75,8 @@ impl Place {
     pub fn serve_with(&self, args: &[&str], change: impl FnOnce(&mut Command)) -> Running {
         let log = self.folder.path().join("log");
         let mut command = self.command(&["serve", "--listen", "127.0.0.1:0"]);
-        change(command.args(args).stderr(fs::File::create(&log).unwrap()));
-        let mut child = command.spawn().unwrap();
+        change(command.args(args));
+        let mut child = command.stderr(fs::File::create(&log).unwrap()).spawn().unwrap();
         let began = Instant::now();
         let address = loop {
             let text = fs::read_to_string(&log).unwrap();
@@ -124,22 +124,37 @@ impl Running {
     /// A request's status and JSON answer.
     pub fn ask(&self, method: &str, path: &str, token: &str, body: &Value) -> (u16, Value) {
         let body = if body.is_null() { String::new() } else { body.to_string() };
-        let token = if token.is_empty() { String::new() } else { format!("authorization: Bearer {token}\r\n") };
-        let mut stream = TcpStream::connect(&self.address).unwrap();
-        write!(
-            stream,
-            "{method} {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n{token}\
-             content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
-            self.address,
-            body.len()
-        )
-        .unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        (status, serde_json::from_str(body).unwrap_or_else(|_| panic!("not JSON: {answer}")))
+        let (status, answer) = exchange(&self.address, method, path, token, body.as_bytes()).unwrap();
+        let shown = String::from_utf8_lossy(&answer);
+        (status, serde_json::from_slice(&answer).unwrap_or_else(|_| panic!("not JSON: {shown}")))
     }
+}
+
+/// A request's status and the bytes of its answer. An answer that the server's end cut off is an error.
+pub fn exchange(address: &str, method: &str, path: &str, token: &str, body: &[u8]) -> io::Result<(u16, Vec<u8>)> {
+    let broken = || io::Error::from(io::ErrorKind::UnexpectedEof);
+    let token = if token.is_empty() { String::new() } else { format!("authorization: Bearer {token}\r\n") };
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let head = format!(
+        "{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n{token}\
+         content-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    // A server that refuses a body answers before it has read all of it.
+    let sent = stream.write_all(&[head.as_bytes(), body].concat());
+    let mut answer = Vec::new();
+    if let Err(error) = stream.read_to_end(&mut answer).and(sent)
+        && answer.is_empty()
+    {
+        return Err(error);
+    }
+    let end = answer.windows(4).position(|window| window == b"\r\n\r\n").ok_or_else(broken)?;
+    let head = String::from_utf8_lossy(&answer[..end]).to_lowercase();
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).ok_or_else(broken)?;
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.trim().parse().ok());
+    let body = answer.split_off(end + 4);
+    if length != Some(body.len()) { Err(broken()) } else { Ok((status, body)) }
 }
 
 impl Drop for Running {

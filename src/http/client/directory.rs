@@ -63,7 +63,11 @@ async fn name(call: Call<Session>, request: create_alias::Request) -> Result<cre
     if !members::is_joined(&db, call.session.user, room)? {
         return Err(Error::forbidden("You are not in this room"));
     }
-    aliases::create(&call.server.store, &request.room_alias, room, call.session.user)?.durable().await?;
+    match aliases::create(&call.server.store, &request.room_alias, room, call.session.user) {
+        Ok(created) => created.durable().await?,
+        Err(Rooms::AliasInUse) => return Err(Error::alias_exists()),
+        Err(error) => return Err(error.into()),
+    }
     Ok(create_alias::Response::new())
 }
 

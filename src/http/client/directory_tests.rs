@@ -88,3 +88,18 @@ async fn aliases_that_are_published_name_the_room() {
     create("third", "#third:hearth.test").await.ok();
     assert_ne!(other, room);
 }
+
+#[tokio::test]
+async fn an_alias_is_given_once() {
+    let hearth = Hearth::start();
+    let alice = hearth.register("alice").await;
+    let room = alice.post("/_matrix/client/v3/createRoom", json!({})).await.ok();
+    let path = "/_matrix/client/v3/directory/room/%23hall:hearth.test";
+    alice.put(path, json!({ "room_id": room["room_id"] })).await.ok();
+    assert_eq!(hearth.get(path).await.ok()["room_id"], room["room_id"]);
+    alice.put(path, json!({ "room_id": room["room_id"] })).await.fails(409, "M_UNKNOWN");
+    let again = alice.post("/_matrix/client/v3/createRoom", json!({})).await.ok();
+    assert_ne!(again["room_id"], room["room_id"], "made in the same millisecond");
+    let named = json!({ "room_alias_name": "hall" });
+    alice.post("/_matrix/client/v3/createRoom", named).await.fails(400, "M_ROOM_IN_USE");
+}

@@ -26,7 +26,8 @@ impl From<media::Error> for Error {
             E::OutOfRange { size } => {
                 Self::new(StatusCode::RANGE_NOT_SATISFIABLE, "M_UNKNOWN", format!("The file has {size} bytes"))
             }
-            E::Unwritable(_) | E::Unreadable(_) => Self::internal(error),
+            E::Unwritable(_) => Self::unwritable(error),
+            E::Unreadable(_) => Self::internal(error),
             E::Store(error) => error.into(),
         }
     }

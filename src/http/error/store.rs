@@ -6,9 +6,9 @@ impl From<store::Error> for Error {
     fn from(error: store::Error) -> Self {
         match error {
             store::Error::Closed => Self::unavailable("The server is stopping"),
+            store::Error::Unwritable(_) => Self::unwritable(error),
             store::Error::Corrupt { .. }
             | store::Error::Unencodable { .. }
-            | store::Error::Unwritable(_)
             | store::Error::Locked(_)
             | store::Error::OtherServer { .. }
             | store::Error::Foreign(_)
