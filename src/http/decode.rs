@@ -92,7 +92,7 @@ pub(crate) fn well_encoded(text: &str) -> Result<()> {
 }
 
 /// Refuses what is not a JSON object of bearable depth. All bodies of the Matrix APIs are objects, but serde would take
-/// `[]` for a struct, and raw values are not looked into until much later.
+/// `[]` for a struct, raw values are not looked into until much later, and bodies of which nothing is wanted never.
 fn object(body: &[u8]) -> Result<()> {
     let (mut depth, mut within, mut escaped) = (0_usize, false, false);
     for byte in body {
@@ -108,13 +108,9 @@ fn object(body: &[u8]) -> Result<()> {
             return Err(Error::bad_json(format!("The body nests deeper than {DEPTH_MAX} levels")));
         }
     }
-    if body.trim_ascii_start().first() == Some(&b'{') {
-        return Ok(());
-    }
-    match serde_json::from_slice::<IgnoredAny>(body) {
-        Ok(_) => Err(Error::bad_json("The body must be a JSON object")),
-        Err(error) => Err(wrong(error.into())),
-    }
+    let text = std::str::from_utf8(body).map_err(|error| wrong(error.into()))?;
+    serde_json::from_str::<IgnoredAny>(text).map_err(|error| wrong(error.into()))?;
+    if text.trim_ascii_start().starts_with('{') { Ok(()) } else { Err(Error::bad_json("The body must be a JSON object")) }
 }
 
 /// The errcode of what could not be read.

@@ -157,7 +157,35 @@ fn is_parameter(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn whatever_is_claimed_what_is_served_is_a_type(raw in any::<String>(), like in "[a-zA-Z/;=\", .\\r\\n+]{0,40}") {
+            for raw in [raw, like] {
+                let normalized = normalized_type(Some(&raw));
+                prop_assert_eq!(&normalized_type(Some(&normalized)), &normalized);
+                prop_assert!(normalized.len() <= TYPE_MAX && normalized.bytes().all(|byte| matches!(byte, b' '..=b'~')));
+            }
+        }
+
+        #[test]
+        fn any_name_is_a_header_of_one_line(name in any::<String>()) {
+            let header = content_disposition(Disposition::Attachment, Some(&name));
+            prop_assert!(header.bytes().all(|byte| matches!(byte, b' '..=b'~')), "{}", header);
+        }
+
+        #[test]
+        fn a_range_lies_within_the_file(header in any::<String>(), like in "bytes=[-0-9, +]{0,30}", size in any::<u64>()) {
+            for header in [header, like] {
+                if let Ok(Some(range)) = byte_range(Some(&header), size) {
+                    prop_assert!(range.start < range.end && range.end <= size);
+                }
+            }
+        }
+    }
 
     #[test]
     fn types_are_folded_and_what_is_none_is_unknown() {

@@ -25,6 +25,8 @@ pub mod version;
 #[cfg(test)]
 mod fixtures;
 #[cfg(test)]
+mod mutants;
+#[cfg(test)]
 mod properties;
 #[cfg(test)]
 mod scenario;

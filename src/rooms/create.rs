@@ -137,6 +137,9 @@ pub(crate) fn make(
 /// The create event, which no state allows: it is the first.
 pub(crate) fn create_event(identity: &Identity, creator: &Sender, new: &NewRoom, now_ms: u64) -> Result<Arc<Event>> {
     let mut content = new.creation_content.clone();
+    if content.get("m.federate").is_some_and(|federate| !federate.is_boolean()) {
+        return Err(Error::BadContent("m.federate must be true or false".into()));
+    }
     content.insert("room_version".to_owned(), new.version.id.into());
     content.remove("creator");
     if !new.version.version_11 {

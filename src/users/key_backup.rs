@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use protocol::json::Object;
+use protocol::{ids, json::Object, version::RoomVersion};
 use ruma::{OwnedRoomId, RoomId};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -321,10 +321,14 @@ fn delete_some(tx: &mut Tx<'_>, range: &Range<SessionKey>) -> store::Result<usiz
 ///
 /// # Errors
 /// [`KeyError::NotFound`], [`KeyError::WrongBackupVersion`] for a version that is not the current one, and
-/// [`KeyError::TooLarge`].
+/// [`KeyError::TooLarge`]; [`KeyError::Invalid`] where a room's id is one in no room version.
 pub fn add_keys(store: &Store, user: UserNo, version: &str, added: &BackedUpRooms) -> Result<Pending<BackupState>, KeyError> {
     let sessions = || added.rooms.iter().flat_map(|(room, keys)| keys.sessions.iter().map(move |(id, key)| (room, id, key)));
     KeyError::limit("keys", sessions().count(), BACKUP_REQUEST_KEYS_MAX)?;
+    let names_a_room = |id: &OwnedRoomId| RoomVersion::all().iter().any(|version| ids::room_id(id.as_str(), version).is_ok());
+    if !added.rooms.keys().all(names_a_room) {
+        return Err(KeyError::Invalid("these are keys of what is no room"));
+    }
     for (_, id, key) in sessions() {
         KeyError::limit("bytes of a session id", id.len(), NAME_BYTES_MAX)?;
         check_size(&key.session_data)?;

@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_of_strangers_pushes_out_strangers_only() {
+    fn t33_a_flood_of_strangers_pushes_out_strangers_only() {
         let sessions = Sessions::default();
         let (mine, theirs) = (begin(&sessions, DELETE, &[&[Stage::Password]]), begin(&sessions, REGISTER, &[&[Stage::Dummy]]));
         for _ in 0..SESSIONS_MAX {

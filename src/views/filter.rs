@@ -106,7 +106,7 @@ fn has_url(event: &Event) -> bool {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use proptest::prelude::*;
-    use ruma::{room_id, user_id};
+    use ruma::{api::client::filter::FilterDefinition, room_id, user_id};
     use serde_json::json;
 
     use super::*;
@@ -116,6 +116,27 @@ mod tests {
     }
 
     proptest! {
+        /// A valid filter with some characters replaced.
+        #[test]
+        fn a_changed_filter_is_refused_or_reads_as_its_print(changes in prop::collection::vec((any::<prop::sample::Index>(), any::<char>()), 0..4)) {
+            let valid = r#"{"event_fields":["type","content.body"],"event_format":"client","presence":{"limit":5,"types":["m.*"]},"room":{"rooms":["!a:b"],"include_leave":true,"timeline":{"limit":10,"lazy_load_members":true,"not_senders":["@a:b"],"contains_url":false}}}"#;
+            let mut letters: Vec<char> = valid.chars().collect();
+            for (index, letter) in changes {
+                let at = index.index(letters.len());
+                letters[at] = letter;
+            }
+            let text: String = letters.into_iter().collect();
+            if let Ok(read) = serde_json::from_str::<FilterDefinition>(&text) {
+                let printed = serde_json::to_string(&read).unwrap();
+                let again: FilterDefinition = serde_json::from_str(&printed).unwrap();
+                prop_assert_eq!(serde_json::to_string(&again).unwrap(), printed);
+                prop_assert!(limit(&read.room.timeline, 20) <= LIMIT_MAX);
+                for kind in ["m.room.message", "", "*"] {
+                    prop_assert_eq!(wants_kind(&read.room.timeline, kind), wants_kind(&again.room.timeline, kind));
+                }
+            }
+        }
+
         #[test]
         fn patterns_match_as_regular_expressions_do(pattern in "[ab*]{0,6}", text in "[ab]{0,8}") {
             fn slow(pattern: &[u8], text: &[u8]) -> bool {

@@ -55,7 +55,7 @@ async fn an_upload_is_downloaded_with_what_makes_it_safe() {
 }
 
 #[tokio::test]
-async fn what_could_run_in_a_browser_is_only_saved() {
+async fn t36_what_could_run_in_a_browser_is_only_saved() {
     let hearth = Hearth::start();
     let alice = hearth.register("alice").await;
     for content_type in ["image/svg+xml", "IMAGE/SVG+XML", "text/html; charset=utf-8", "application/xhtml+xml"] {
@@ -102,7 +102,7 @@ async fn a_token_is_needed_and_the_old_endpoints_are_frozen() {
 }
 
 #[tokio::test]
-async fn no_media_id_names_a_path() {
+async fn t35_no_media_id_names_a_path() {
     let hearth = Hearth::start();
     let alice = hearth.register("alice").await;
     for id in ["..%2F..%2Fetc%2Fpasswd", "%2e%2e", "a.b", "a%00b", "unknown"] {

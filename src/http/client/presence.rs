@@ -77,6 +77,10 @@ pub(crate) fn acted(call: &Call<Session>) -> Result<()> {
 /// Not waited for: after a crash everybody is gone.
 fn publish(call: &Call<Session>) -> Result<()> {
     let server = &call.server;
+    // A disk that refuses writes is no reason not to read.
+    if server.store.failure().is_some() {
+        return Ok(());
+    }
     rooms::presence::publish(&server.store, &server.online, call.session.user, None, call.now_ms())?.soft();
     Ok(())
 }

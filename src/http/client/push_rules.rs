@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn hostile_rules_and_places_are_refused() {
+    async fn t29_hostile_rules_and_places_are_refused() {
         let hearth = Hearth::start();
         let alice = hearth.register("alice").await;
         let rule = json!({ "pattern": "x", "actions": ["notify"] });

@@ -5,3 +5,4 @@ mod bodies;
 mod endpoints;
 mod listeners;
 mod requests;
+mod security;

@@ -106,7 +106,7 @@ async fn tokens_come_by_header_or_query_and_empty_ones_are_none() {
 }
 
 #[tokio::test]
-async fn a_deactivated_account_has_no_tokens() {
+async fn t41_a_deactivated_account_has_no_tokens() {
     let hearth = server_of(unlimited(), routes);
     let alice = hearth.register("alice").await;
     accounts::deactivate(&hearth.server.store, alice.user, false, &[]).unwrap().durable().await.unwrap();
@@ -245,4 +245,26 @@ async fn two_servers_know_nothing_of_each_other() {
     assert_eq!(alice.get("/_matrix/client/v3/capabilities").await.status, 200);
     two.get("/_matrix/client/v3/capabilities").token(&alice.token).await.fails(401, "M_UNKNOWN_TOKEN");
     assert!(!Arc::ptr_eq(&one.server, &two.server));
+    // The same name on each, at the same time: rooms, history, counters, storage and life are each server's own.
+    let namesake = two.register("alice").await;
+    let create = |who: crate::testing::Person| async move {
+        let room = who.post("/_matrix/client/v3/createRoom", json!({})).await.ok();
+        room["room_id"].as_str().unwrap().to_owned()
+    };
+    let (here, there) = tokio::join!(create(alice.clone()), create(namesake.clone()));
+    assert_ne!(here, there);
+    let state = |room: &str| format!("/_matrix/client/v3/rooms/{room}/state");
+    alice.get(&state(&there)).await.fails(404, "M_NOT_FOUND");
+    namesake.get(&state(&here)).await.fails(404, "M_NOT_FOUND");
+    create(alice.clone()).await;
+    for (hearth, rooms) in [(&one, 2), (&two, 1)] {
+        let metrics = hearth.metrics("/metrics").await;
+        let text = String::from_utf8_lossy(&metrics.body).into_owned();
+        let counted = text.lines().find(|line| line.starts_with("hearth_http_requests_total") && line.contains("createRoom"));
+        assert!(counted.is_some_and(|line| line.ends_with(&format!(" {rooms}"))), "{text}");
+    }
+    let dump = |hearth: &Hearth| hearth.server.store.dump(&crate::testing::tables()).unwrap();
+    assert!(!dump(&one).contains("two.test") && !dump(&two).contains("one.test"));
+    one.server.stop();
+    assert_eq!((one.get("/ready").await.status.as_u16(), two.get("/ready").await.status.as_u16()), (503, 200));
 }

@@ -138,7 +138,7 @@ async fn an_animation_that_is_too_long_does_not_move() {
 }
 
 #[tokio::test]
-async fn what_is_no_image_has_no_thumbnail() {
+async fn t37_what_is_no_image_has_no_thumbnail() {
     let mut world = World::new();
     let svg = b"<svg xmlns='http://www.w3.org/2000/svg'><script>alert(1)</script></svg>";
     for bytes in [
@@ -170,7 +170,7 @@ fn png_claiming(width: u32, height: u32) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn bombs_are_refused_before_they_are_decoded() {
+async fn t37_bombs_are_refused_before_they_are_decoded() {
     let mut world = World::new();
     let mut gif = animated_gif(2, 2, 1);
     gif[6..10].copy_from_slice(&[0xff; 4]);

@@ -94,7 +94,7 @@ async fn the_uploads_of_a_user_are_listed_in_pages() {
 }
 
 #[tokio::test]
-async fn quarantined_media_is_not_found() {
+async fn t38_quarantined_media_is_not_found() {
     let mut world = World::new();
     let id = world.upload(b"bad", "text/plain").await;
     assert!(quarantine(&world.store, &id, true).unwrap().durable().await.unwrap());

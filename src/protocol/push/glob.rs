@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn the_work_is_bounded() {
+    fn t29_the_work_is_bounded() {
         let text = "a ".repeat(30_000);
         let pattern = format!("{}b", "a ".repeat(1000));
         let mut steps = Steps::new();

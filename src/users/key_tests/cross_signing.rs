@@ -232,7 +232,7 @@ fn each_sees_only_the_signatures_that_are_its_business() {
 }
 
 #[test]
-fn forged_signatures_fail_alone() {
+fn t26_forged_signatures_fail_alone() {
     let store = store();
     let (phone, laptop) = (Device::log_in(&store, alice(), "PHONE"), Device::log_in(&store, bob(), "LAPTOP"));
     phone.upload_device_keys(&store);

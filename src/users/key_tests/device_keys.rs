@@ -26,7 +26,7 @@ fn two_devices_see_each_others_keys_with_names() {
 }
 
 #[test]
-fn only_sound_keys_of_the_device_itself_are_taken() {
+fn t26_only_sound_keys_of_the_device_itself_are_taken() {
     let store = store();
     let (phone, other) = (Device::log_in(&store, alice(), "PHONE"), Device::log_in(&store, bob(), "OTHER"));
     type Break = fn(&mut Object);

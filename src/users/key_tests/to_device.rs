@@ -155,7 +155,7 @@ fn messages_of_other_servers_arrive_here_and_are_not_passed_on() {
 }
 
 #[test]
-fn too_much_is_refused_and_a_full_queue_drops() {
+fn t23_too_much_is_refused_and_a_full_queue_drops() {
     let store = store();
     let (phone, laptop) = (Device::log_in(&store, alice(), "PHONE"), Device::log_in(&store, bob(), "LAPTOP"));
     let large = json!({ "n": 1, "padding": "x".repeat(CONTENT_BYTES_MAX) });
