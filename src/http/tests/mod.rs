@@ -3,6 +3,7 @@
 
 mod bodies;
 mod endpoints;
+mod hostile;
 mod listeners;
 mod requests;
 mod security;
