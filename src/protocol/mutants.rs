@@ -13,7 +13,7 @@ use crate::{
     fixtures::{draft, key_of, known_keys, server},
     ids,
     json::{self, Numbers},
-    parse::{self, RawPdu},
+    parse::RawPdu,
     push::{Member, PushEvent, evaluate},
     version::RoomVersion,
 };
@@ -138,7 +138,7 @@ proptest! {
         let parsed = quick(|| RawPdu::from_bytes(&bytes).ok()?.parse(version).ok());
         if let Some(parsed) = parsed {
             let (id, json) = (parsed.event().id.clone(), parsed.event().json.to_string());
-            let stored = parse::stored(id.clone(), &json, version).unwrap();
+            let stored = crate::stored::event(id.clone(), &json, version).unwrap();
             prop_assert_eq!(&*stored.json, json.as_str());
             let again = RawPdu::from_bytes(json.as_bytes()).unwrap().parse(version).unwrap();
             prop_assert_eq!(&again.event().id, &id);

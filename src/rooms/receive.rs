@@ -3,16 +3,19 @@
 //! Specification: server-server API, "Checks performed on receipt of a PDU". Nothing here waits: what is missing is named, for the
 //! caller to fetch, and the next call checks everything again under the room's lock.
 
-use std::sync::Arc;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use protocol::{
     auth::{self, AuthEvent, Denied},
     dag,
     event::Event,
     verify::Verified,
+    version::RoomVersion,
 };
 use ruma::OwnedEventId;
-use std::collections::{BTreeMap, BTreeSet};
 use store::{Lock, Pending, RoomNo, Store, Tx};
 
 use crate::{
@@ -98,13 +101,13 @@ pub fn receive_outliers(store: &Store, room: RoomNo, outliers: Vec<Verified>) ->
 ///
 /// # Errors
 /// [`Error::Denied`] for a create event that its rules reject.
-pub fn import(store: &Store, create: Verified, version: &'static protocol::version::RoomVersion) -> Result<Pending<RoomNo>> {
+pub fn import(store: &Store, create: Verified, version: &'static RoomVersion) -> Result<Pending<RoomNo>> {
     let create = create.into_event();
     auth::authorize(version, &create, |_, _| None)?;
     store.transact(&[], |tx| import_create(tx, &create, version))
 }
 
-fn import_create(tx: &mut Tx<'_>, create: &Arc<Event>, version: &'static protocol::version::RoomVersion) -> Result<RoomNo> {
+fn import_create(tx: &mut Tx<'_>, create: &Arc<Event>, version: &'static RoomVersion) -> Result<RoomNo> {
     let no = numbers::add(tx, &create.room_id, version)?;
     let mut room = OpenRoom::created(tx, no)?;
     append::put_outlier(&mut room, create, Standing::Outlier)?;
@@ -125,14 +128,14 @@ fn put_outliers(room: &mut OpenRoom<'_, '_>, outliers: Vec<Verified>) -> Result<
         if event.room_id != room.room.id || events::find(room.tx, &id)?.is_some() {
             continue;
         }
-        match cited_events(room, event)? {
-            Err(lacking) => missing.extend(lacking.into_iter().filter(|id| !events.contains_key(id))),
-            Ok(cited) => {
-                let standing =
-                    standing_by_auth(room, event, &cited)?.map_or(Standing::Outlier, |denied| Standing::Rejected(text(&denied)));
-                append::put_outlier(room, event, standing)?;
-            }
+        let cited = cited_events(room, event)?;
+        if !cited.missing.is_empty() {
+            missing.extend(cited.missing.into_iter().filter(|id| !events.contains_key(id)));
+            continue;
         }
+        let denied = standing_by_auth(room, event, &cited.here)?;
+        let standing = denied.map_or(Standing::Outlier, |denied| Standing::Rejected(text(&denied)));
+        append::put_outlier(room, event, standing)?;
     }
     Ok(missing)
 }
@@ -147,15 +150,12 @@ fn receive_in(room: &mut OpenRoom<'_, '_>, event: &Arc<Event>, given: Option<&[O
     }
     let cited = cited_events(room, event)?;
     let parents = parents(room, event)?;
-    let (cited, parents) = match (cited, parents) {
-        (Ok(cited), Ok(parents)) => (cited, parents),
-        (Ok(cited), Err((here, _))) if given.is_some() => (cited, here),
-        (cited, parents) => {
-            let prev_events = parents.err().map(|(_, missing)| missing).unwrap_or_default();
-            let prev_events = if given.is_some() { Vec::new() } else { prev_events };
-            return Ok(Outcome::Missing(Missing { prev_events, auth_events: cited.err().unwrap_or_default() }));
-        }
-    };
+    // With the state given, parents may be missing.
+    let prev_events = if given.is_some() { Vec::new() } else { parents.missing };
+    if !prev_events.is_empty() || !cited.missing.is_empty() {
+        return Ok(Outcome::Missing(Missing { prev_events, auth_events: cited.missing }));
+    }
+    let (cited, parents) = (cited.here, parents.here);
     let before = match given {
         Some(given) => state_of(room, given)?,
         None => resolve::after(room, &parents)?,
@@ -228,32 +228,37 @@ fn text(denied: &Denied) -> String {
     denied.to_string()
 }
 
-/// The event's auth events, or those that are not here.
-fn cited_events(room: &OpenRoom<'_, '_>, event: &Event) -> Result<std::result::Result<Vec<Arc<StoredEvent>>, Vec<OwnedEventId>>> {
-    let (mut here, mut missing) = (Vec::new(), Vec::new());
+/// What an event cites.
+struct Found<T> {
+    /// What is here.
+    here: Vec<T>,
+    /// What is not.
+    missing: Vec<OwnedEventId>,
+}
+
+/// The event's auth events.
+fn cited_events(room: &OpenRoom<'_, '_>, event: &Event) -> Result<Found<Arc<StoredEvent>>> {
+    let mut found = Found { here: Vec::new(), missing: Vec::new() };
     for id in &event.auth_events {
         match events::find(room.tx, id)? {
             // An event of another room is here, and the rules will say what is wrong with it.
-            Some((home, no)) => here.push(events::event(room.tx, home, no)?),
-            None => missing.push(id.clone()),
+            Some((home, no)) => found.here.push(events::event(room.tx, home, no)?),
+            None => found.missing.push(id.clone()),
         }
     }
-    Ok(if missing.is_empty() { Ok(here) } else { Err(missing) })
+    Ok(found)
 }
 
-/// The event's parents in the DAG, or those that are here and those that are not.
-fn parents(
-    room: &OpenRoom<'_, '_>,
-    event: &Event,
-) -> Result<std::result::Result<Vec<EventNo>, (Vec<EventNo>, Vec<OwnedEventId>)>> {
-    let (mut here, mut missing) = (Vec::new(), Vec::new());
+/// The event's parents in the DAG.
+fn parents(room: &OpenRoom<'_, '_>, event: &Event) -> Result<Found<EventNo>> {
+    let mut found = Found { here: Vec::new(), missing: Vec::new() };
     for id in &event.prev_events {
         match events::by_id(room.tx, room.no, id)? {
-            Some((no, stored)) if stored.header.dag.is_some() => here.push(no),
-            _ => missing.push(id.clone()),
+            Some((no, stored)) if stored.header.dag.is_some() => found.here.push(no),
+            _ => found.missing.push(id.clone()),
         }
     }
-    Ok(if missing.is_empty() { Ok(here) } else { Err((here, missing)) })
+    Ok(found)
 }
 
 /// The state that these events make up.

@@ -81,7 +81,7 @@ fn setting<T: FromStr>(name: &str) -> Option<T> {
 fn nothing_acknowledged_is_lost_by_kills_under_load() {
     let rounds = setting("HEARTH_CRASH_ROUNDS").unwrap_or(4);
     let seed = setting("HEARTH_CRASH_SEED").unwrap_or_else(|| rand::rng().random());
-    println!("HEARTH_CRASH_ROUNDS={rounds} HEARTH_CRASH_SEED={seed}");
+    eprintln!("HEARTH_CRASH_ROUNDS={rounds} HEARTH_CRASH_SEED={seed}");
     let mut rng = StdRng::seed_from_u64(seed);
     let place = Place::new();
     let serve = || place.serve(&["--registration", "open", "--rate-limits", "off"]);
@@ -92,7 +92,7 @@ fn nothing_acknowledged_is_lost_by_kills_under_load() {
         let done = load_for(load, &server.address, &mut workers, &mut followers, || server.signal("KILL"));
         assert!(!server.wait().success());
         server = serve();
-        println!("round {round}: {done} requests in {load:?}");
+        eprintln!("round {round}: {done} requests in {load:?}");
         check(&server.address, &mut workers, &mut followers);
     }
     for follower in &mut followers {

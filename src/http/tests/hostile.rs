@@ -38,6 +38,7 @@ impl World {
     async fn new() -> Self {
         let hearth = Hearth::start();
         let alice = hearth.register("alice").await;
+        users::accounts::set_admin(&hearth.server.store, alice.user, true).unwrap().durable().await.unwrap();
         let client = "/_matrix/client/v3";
         let room = alice.post(&format!("{client}/createRoom"), json!({ "preset": "public_chat" })).await.ok();
         let room = room["room_id"].as_str().unwrap().to_owned();

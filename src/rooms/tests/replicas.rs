@@ -158,10 +158,10 @@ impl Net {
 
     fn check(&self) {
         let naive = self.naive();
-        for at in 0..self.replicas.len() {
+        for (at, server) in SERVERS.iter().enumerate() {
             let copy = self.copy_of(at);
             for (id, (rejected, state)) in &naive {
-                assert_eq!((&copy[id].0, &copy[id].1), (rejected, state), "{} has another state after {id}", SERVERS[at]);
+                assert_eq!((&copy[id].0, &copy[id].1), (rejected, state), "{server} has another state after {id}");
             }
             self.check_end(at, &copy);
         }
@@ -218,7 +218,7 @@ fn deed(version: &str, kind: u8, by: usize, value: u8) -> NewEvent {
         3 => state("m.room.member", &user(by), json!({ "membership": "leave" })),
         4 => state("m.room.member", &user(by), json!({ "membership": "join", "displayname": format!("{value}") })),
         5 => state("m.room.member", &other, json!({ "membership": "invite" })),
-        6 => state("m.room.join_rules", "", json!({ "join_rule": if value % 2 == 0 { "invite" } else { "public" } })),
+        6 => state("m.room.join_rules", "", json!({ "join_rule": if value.is_multiple_of(2) { "invite" } else { "public" } })),
         7 => {
             let mut levels: serde_json::Map<String, serde_json::Value> = Object::new();
             // A creator has all power without being named.
