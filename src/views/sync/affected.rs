@@ -100,6 +100,28 @@ fn known_part(db: &Snapshot, who: &Who, room: RoomNo, since: Option<Pos>) -> Res
     Ok(was_joined.then_some(since))
 }
 
+/// The most of a user's own member events that [`last_left`] looks at.
+const MEMBERSHIPS_MAX: usize = 100;
+
+/// Where a user who was not in a room at `since` had left it: up to there a device may know it.
+///
+/// # Errors
+/// As the database says.
+pub fn last_left(db: &Snapshot, who: &Who, room: RoomNo, since: Seq) -> Result<Option<Pos>> {
+    let root = timeline::state_at(db, room, Pos::last_of(since))?;
+    let mut member = state::event(db, room, root, "m.room.member", who.user_id.as_str())?;
+    for _ in 0..MEMBERSHIPS_MAX {
+        let Some(stored) = member else { return Ok(None) };
+        let Some(before) = stored.header.replaces else { return Ok(None) };
+        let before = rooms::events::event(db, room, before)?;
+        if Membership::of(&before.event) == Membership::Join {
+            return Ok(stored.header.pos);
+        }
+        member = Some(before);
+    }
+    Ok(None)
+}
+
 fn left(db: &Snapshot, who: &Who, room: RoomNo, standing: &UserRoom, extent: Extent) -> Result<Option<Part>> {
     let since = extent.since.map(Pos::last_of);
     let news = since.is_some_and(|since| standing.pos > since);

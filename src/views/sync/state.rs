@@ -31,6 +31,8 @@ pub enum Members<'a> {
     All,
     /// Those needed; beside them all that changed, but for a reader who knew nothing.
     Lazy {
+        /// What a reader who is taken to know nothing may know from before: they had left.
+        left: Root,
         /// Who is needed.
         needed: BTreeSet<OwnedUserId>,
         /// Whether the reader has a member event.
@@ -52,11 +54,14 @@ pub fn update(
 ) -> Result<Vec<EventNo>> {
     let to = if target == Target::Start { excerpt.at_start } else { excerpt.at_end };
     let mut events = news(state::difference_but(db, room, base, to, MEMBER)?);
-    let whole = base == Root::default();
-    if !(whole && matches!(members, Members::Lazy { .. })) {
-        events.extend(news(state::difference_of(db, room, base, to, MEMBER)?));
+    let known = match members {
+        Members::Lazy { left, .. } if base == Root::default() => (*left != base).then_some(*left),
+        _ => Some(base),
+    };
+    if let Some(known) = known {
+        events.extend(news(state::difference_of(db, room, known, to, MEMBER)?));
     }
-    if let Members::Lazy { needed, has } = members {
+    if let Members::Lazy { needed, has, .. } = members {
         let told: BTreeSet<EventNo> = events.iter().copied().collect();
         for user in needed {
             let member = state::entry(db, room, to, MEMBER, user.as_str())?;

@@ -8,6 +8,7 @@ use rooms::{
     format::{self, Format},
     members::Membership,
     state::{self, Root},
+    timeline,
     visibility::Viewer,
 };
 use ruma::{OwnedUserId, RoomId, api::client::filter::EventFormat};
@@ -24,7 +25,7 @@ use crate::{
     filter::{self, Redundant},
     stripped,
     sync::{
-        affected::{Affected, Part},
+        affected::{Affected, Part, last_left},
         device_lists::Moved,
         ephemeral,
         excerpt::{Excerpt, excerpt},
@@ -160,6 +161,15 @@ impl<'a> Rooms<'a> {
         if self.request.full_state { Root::default() } else { excerpt.known }
     }
 
+    /// The state that a device may know of a room of which it is told anew.
+    fn left_at(&self, room: RoomNo, telling: &Telling<'_>) -> Result<Root> {
+        let Some(since) = self.since().filter(|_| telling.base == Root::default() && !self.request.full_state) else {
+            return Ok(Root::default());
+        };
+        let left = last_left(self.db, &self.request.who, room, since)?;
+        Ok(left.map(|left| timeline::state_at(self.db, room, left)).transpose()?.unwrap_or_default())
+    }
+
     fn excerpt(&self, room: RoomNo, id: &RoomId, window: (Option<Pos>, Pos), wanted: bool) -> Result<Excerpt> {
         let filter = &self.request.filter.room.timeline;
         let wanted = wanted && filter::wants_events_of(filter, id) && filter.types.as_ref().is_none_or(|types| !types.is_empty());
@@ -207,7 +217,7 @@ impl<'a> Rooms<'a> {
             _ => false,
         };
         let members = match lazy {
-            Some(_) => Members::Lazy { needed: self.needed(excerpt, telling), has: &has },
+            Some(_) => Members::Lazy { left: self.left_at(room, telling)?, needed: self.needed(excerpt, telling), has: &has },
             None => Members::All,
         };
         let mut events = update(self.db, room, excerpt, telling.base, self.request.target, &members)?;
