@@ -12,6 +12,9 @@ pub enum Error {
     /// No user of this server has this name.
     #[error("there is no user {0} on this server")]
     NoSuchUser(String),
+    /// No room of this id is known here.
+    #[error("there is no room {0} on this server")]
+    NoSuchRoom(String),
     /// Only a running server can tell.
     #[error("the server is not running")]
     NotRunning,

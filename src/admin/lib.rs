@@ -5,6 +5,7 @@
 //! ([`run`]); code that knows its type calls it directly. Operations are synchronous, and some compute for long (password
 //! hashes): run them off the async threads.
 
+pub mod check;
 mod error;
 pub mod jobs;
 pub mod registration_tokens;
@@ -53,6 +54,7 @@ const fn entry<O: Operation>() -> Entry {
 
 /// All operations.
 const OPERATIONS: &[Entry] = &[
+    entry::<check::Check>(),
     entry::<jobs::List>(),
     entry::<registration_tokens::Create>(),
     entry::<registration_tokens::Delete>(),

@@ -1,5 +1,6 @@
 //! The command line: what it understands, and which file does it.
 
+mod check;
 mod check_config;
 mod generate_signing_key;
 mod notify;
@@ -51,6 +52,8 @@ enum Command {
     /// Make, list and delete the tokens that let people register, whether the server is running or not.
     #[command(subcommand)]
     RegistrationToken(registration_token::Command),
+    /// Check that what is stored holds together, whether the server is running or not.
+    Check(check::Options),
     /// Check the configuration without starting anything.
     CheckConfig {
         #[command(flatten)]
@@ -175,6 +178,7 @@ fn run(cli: Cli) -> Result<()> {
         Command::Serve { place, serve } => serve::run(&place, &serve),
         Command::User(command) => user::run(command),
         Command::RegistrationToken(command) => registration_token::run(command),
+        Command::Check(options) => check::run(options),
         Command::CheckConfig { place, serve } => check_config::run(&place, &serve),
         Command::GenerateSigningKey { place } => generate_signing_key::run(&place),
         Command::Version => say(&format!("hearth {}", crate::VERSION)),

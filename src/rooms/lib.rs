@@ -6,6 +6,7 @@
 pub mod aliases;
 mod append;
 pub mod chains;
+pub mod check;
 pub mod create;
 pub mod directory;
 mod error;

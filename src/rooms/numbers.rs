@@ -3,7 +3,7 @@
 use protocol::version::RoomVersion;
 use ruma::{OwnedRoomId, RoomId};
 use serde::{Deserialize, Serialize};
-use store::{Lock, Read, RoomNo, Seq, Table, Tx};
+use store::{Lock, Range, Read, RoomNo, Seq, Table, Tx};
 
 use crate::{Error, Result};
 
@@ -79,6 +79,15 @@ pub fn room(db: &impl Read, no: RoomNo) -> Result<std::sync::Arc<Room>> {
 /// Whether there is a room of this id, be it made a moment ago.
 pub(crate) fn is_taken(tx: &Tx<'_>, id: &RoomId) -> Result<bool> {
     Ok(tx.latest(&ROOM_NOS, &id.as_str())?.is_some())
+}
+
+/// The rooms after this one, in the order in which they became known here, as they are asked for.
+///
+/// # Errors
+/// As the database says.
+pub fn rooms(db: &impl Read, after: RoomNo) -> Result<impl Iterator<Item = Result<(RoomNo, Room)>> + '_> {
+    let rows = db.range(&ROOMS, Range::of(&()).after(&after))?;
+    Ok(rows.map(|row| row.map_err(Into::into)))
 }
 
 /// Draws the number of a new room, whose rows the transaction then owns.

@@ -1,6 +1,7 @@
 //! Rooms without a runtime: a store in memory, a few users, and what they see.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod checks;
 mod receipts;
 mod relations;
 mod replicas;

@@ -9,8 +9,13 @@ use rooms::{
     members::{self, UserRoom},
     unread::{self, Reader, Tally, Unread},
 };
+use ruma::push::Ruleset;
 use store::{RoomNo, Seq, Snapshot, Topic, UserNo};
-use users::devices::DeviceNo;
+use users::{
+    account_data::{self, PUSH_RULES},
+    devices::DeviceNo,
+    push_rules,
+};
 
 use crate::Result;
 
@@ -30,6 +35,9 @@ const COUNTED_MAX: usize = 1 << 15;
 const STORED_EVERY: usize = 128;
 /// The users whose counts wait to be stored.
 const UNSAVED_MAX: usize = 1 << 10;
+
+/// The users whose push rules are remembered, about 10 KB each.
+const RULES_MAX: usize = 1 << 10;
 
 /// All rooms that a user has to do with, in order of their numbers.
 pub type RoomList = Vec<(RoomNo, UserRoom)>;
@@ -64,6 +72,8 @@ pub struct Memory {
     unsaved: Mutex<HashMap<UserNo, Vec<(RoomNo, Tally)>>>,
     lists: Cache<UserNo, Arc<Listed>, ByRooms>,
     sent: Cache<(UserNo, DeviceNo, RoomNo), Sent>,
+    /// With the commit that set them.
+    rules: Cache<UserNo, (Seq, Arc<Ruleset>)>,
 }
 
 impl Default for Memory {
@@ -73,6 +83,7 @@ impl Default for Memory {
             sent: Cache::new(SENT_ROOMS_MAX),
             counted: Cache::new(COUNTED_MAX),
             unsaved: Mutex::default(),
+            rules: Cache::new(RULES_MAX),
         }
     }
 }
@@ -92,6 +103,20 @@ impl Memory {
         let rooms = Arc::new(members::user_rooms(db, user)?);
         self.lists.insert(user, Arc::new(Listed { as_of: db.seq(), rooms: Arc::clone(&rooms) }));
         Ok(rooms)
+    }
+
+    /// The push rules of a user, which are read once after each change.
+    ///
+    /// # Errors
+    /// As the database says.
+    pub(crate) fn push_rules(&self, db: &Snapshot, user: UserNo) -> Result<Arc<Ruleset>> {
+        let set_at = account_data::set_at(db, user, None, PUSH_RULES)?;
+        if let Some((_, rules)) = self.rules.get(&user).filter(|(as_of, _)| *as_of == set_at) {
+            return Ok(rules);
+        }
+        let rules = Arc::new(push_rules::rules(db, user)?);
+        self.rules.insert(user, (set_at, Arc::clone(&rules)));
+        Ok(rules)
     }
 
     /// What is unread for a user in a room, counted on from the last time.

@@ -98,7 +98,10 @@ fn nothing_acknowledged_is_lost_by_kills_under_load() {
     for follower in &mut followers {
         follower.check_all();
     }
+    let checked = place.ok(&["check"]);
+    assert!(checked.starts_with("All is well"), "{checked}");
     server.stop();
+    assert_eq!(place.ok(&["check", "--json"]), "", "a stopped one too");
 }
 
 /// The users, in their rooms, with two devices each.

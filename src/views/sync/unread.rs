@@ -5,6 +5,7 @@
 use std::{
     cell::OnceCell,
     collections::{BTreeMap, BTreeSet},
+    sync::Arc,
 };
 
 use rooms::{
@@ -14,10 +15,7 @@ use rooms::{
 use ruma::{OwnedEventId, OwnedUserId, push::Ruleset};
 use serde::Serialize;
 use store::{RoomNo, Seq, Snapshot};
-use users::{
-    account_data::{self, IGNORED_USERS},
-    push_rules,
-};
+use users::account_data::{self, IGNORED_USERS};
 
 use crate::{Memory, Result, sync::Who};
 
@@ -38,7 +36,7 @@ pub struct Counter<'a> {
     memory: &'a Memory,
     reader: Sender,
     ignored: &'a BTreeSet<OwnedUserId>,
-    rules: OnceCell<(Ruleset, Seq)>,
+    rules: OnceCell<(Arc<Ruleset>, Seq)>,
 }
 
 impl<'a> Counter<'a> {
@@ -74,11 +72,11 @@ impl<'a> Counter<'a> {
     }
 
     /// The push rules, and the commit that last changed whom the user ignores.
-    fn rules(&self) -> Result<&(Ruleset, Seq)> {
+    fn rules(&self) -> Result<&(Arc<Ruleset>, Seq)> {
         if let Some(rules) = self.rules.get() {
             return Ok(rules);
         }
-        let rules = push_rules::rules(self.db, self.reader.no)?;
+        let rules = self.memory.push_rules(self.db, self.reader.no)?;
         let ignored_as_of = account_data::set_at(self.db, self.reader.no, None, IGNORED_USERS)?;
         Ok(self.rules.get_or_init(|| (rules, ignored_as_of)))
     }
