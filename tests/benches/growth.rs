@@ -62,7 +62,8 @@ impl World {
             profile: Map::new(),
             opaque_id: format!("room{}", self.rooms),
         };
-        let id = create::create(&self.store, &self.identity, creator, new, NOW_MS).unwrap().wait().unwrap();
+        let id =
+            create::create(&self.store, &self.identity, creator, new, NOW_MS + u64::from(self.rooms)).unwrap().wait().unwrap();
         let room = rooms::numbers::number(&self.store.snapshot(), &id).unwrap().unwrap();
         for member in 1..members {
             let member = self.user(&format!("member{member}"));
