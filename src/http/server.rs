@@ -106,7 +106,7 @@ impl Server {
         Arc::new(Self {
             name: identity.server_name.clone(),
             identity,
-            memory: views::Memory::default(),
+            memory: views::Memory::new(store.spare_memory()),
             metrics: Metrics::new(Arc::clone(&store)),
             online: Online::default(),
             limits: Limits::new(config.limits.clone()),

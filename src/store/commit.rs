@@ -49,12 +49,13 @@ pub(crate) struct Shared {
     watches: Arc<Watches>,
     /// Whether there is a disk to sync to.
     on_disk: bool,
+    memory_bytes: usize,
 }
 
 impl Shared {
-    pub(crate) fn new(db: Arc<DB>, seq: Seq, cache_bytes: usize, on_disk: bool) -> Self {
+    pub(crate) fn new(db: Arc<DB>, seq: Seq, memory_bytes: usize, on_disk: bool) -> Self {
         let watches = Arc::new(Watches::new(seq));
-        let cache = Arc::new(RowCache::new(cache_bytes));
+        let cache = Arc::new(RowCache::new(memory_bytes / 4));
         let published = Published {
             seq,
             cache_changes: cache.changes(),
@@ -79,6 +80,7 @@ impl Shared {
             published: RwLock::new(Snapshot { inner: Arc::new(published) }),
             watches,
             on_disk,
+            memory_bytes,
         }
     }
 
@@ -261,6 +263,12 @@ impl Store {
     #[must_use]
     pub fn watch(&self, topics: Vec<Topic>) -> Watch {
         Watch::new(Arc::clone(&self.shared.watches), topics)
+    }
+
+    /// What of the memory budget the store leaves to caches of other layers, in bytes.
+    #[must_use]
+    pub fn spare_memory(&self) -> usize {
+        self.shared.memory_bytes / 8
     }
 
     /// Why writes are refused, if they are.

@@ -75,8 +75,7 @@ impl Store {
             return Err(Error::Newer { stored, known });
         }
         let seq = read_meta(&db, SEQ)?.and_then(|seq| seq.as_u64()).unwrap_or(0);
-        // Half of the budget is RocksDB's blocks, a quarter its write buffers, a quarter the caches of the layers above.
-        let store = Self::start(Arc::new(Shared::new(db, Seq(seq), config.memory_bytes / 4, memory.is_none())))?;
+        let store = Self::start(Arc::new(Shared::new(db, Seq(seq), config.memory_bytes, memory.is_none())))?;
         for (number, migration) in (stored..).zip(migrations.iter().skip(stored.saturating_sub(1) as usize)) {
             tracing::info!(from = number, about = migration.about, "migrating the data folder");
             (migration.run)(&store)?;
@@ -107,7 +106,9 @@ fn holds_a_database(path: &Path) -> Result<bool> {
 }
 
 fn open_database(config: &Config, tables: &[&'static TableSpec], memory: Option<&Env>) -> Result<DB> {
-    let cache = Cache::new_lru_cache(config.memory_bytes / 2);
+    // Of the budget three eighths are RocksDB's blocks, two its write buffers, two the cache of decoded rows; one is left to those
+    // who ask for it (`Store::spare_memory`).
+    let cache = Cache::new_lru_cache(config.memory_bytes / 8 * 3);
     let write_buffers = config.memory_bytes / 4;
     let mut options = Options::default();
     if let Some(env) = memory {

@@ -19,25 +19,26 @@ use users::{
 
 use crate::Result;
 
-/// The rows of all remembered lists of rooms together: about 20 MB.
-const LISTED_MAX: u64 = 1 << 18;
-/// The lists that the map is made for.
-const LISTS_ESTIMATE: usize = 1 << 10;
-/// The rooms of devices whose members are remembered: with [`SENT_MAX`] members each, about 50 MB, but most have few.
-const SENT_ROOMS_MAX: usize = 1 << 14;
+/// Each of the four parts of the memory gets as many entries as fit a quarter of the budget, by what they mostly weigh, in bytes.
+mod weights {
+    /// A row of a list of rooms.
+    pub const LISTED: usize = 80;
+    /// The members of a room that were sent to a device: mostly few, at most [`super::SENT_MAX`].
+    pub const SENT: usize = 512;
+    /// What was counted of a room for a user: at most 2 KB, and mostly next to nothing.
+    pub const COUNTED: usize = 512;
+    /// A user's push rules.
+    pub const RULES: usize = 10_000;
+}
+/// The rooms of a list that the map of lists is made for.
+const ROOMS_ESTIMATE: usize = 64;
 /// The members of a room that a device is known to have. A device that has more is sent some again.
 const SENT_MAX: usize = 100;
 
-/// The counts of unread notifications that are remembered, each of a user in a room: at most 2 KB each and mostly next to
-/// nothing.
-const COUNTED_MAX: usize = 1 << 15;
 /// The events that are judged for a count before it is worth storing: so many are judged again, at most, after a restart.
 const STORED_EVERY: usize = 128;
 /// The users whose counts wait to be stored.
 const UNSAVED_MAX: usize = 1 << 10;
-
-/// The users whose push rules are remembered, about 10 KB each.
-const RULES_MAX: usize = 1 << 10;
 
 /// All rooms that a user has to do with, in order of their numbers.
 pub type RoomList = Vec<(RoomNo, UserRoom)>;
@@ -76,19 +77,21 @@ pub struct Memory {
     rules: Cache<UserNo, (Seq, Arc<Ruleset>)>,
 }
 
-impl Default for Memory {
-    fn default() -> Self {
+impl Memory {
+    /// A memory that takes about as many bytes as this.
+    #[must_use]
+    pub fn new(bytes: usize) -> Self {
+        let part = |weight: usize| (bytes / 4 / weight).max(16);
+        let listed = part(weights::LISTED);
         Self {
-            lists: Cache::with_weighter(LISTS_ESTIMATE, LISTED_MAX, ByRooms),
-            sent: Cache::new(SENT_ROOMS_MAX),
-            counted: Cache::new(COUNTED_MAX),
+            lists: Cache::with_weighter(listed / ROOMS_ESTIMATE, listed as u64, ByRooms),
+            sent: Cache::new(part(weights::SENT)),
+            counted: Cache::new(part(weights::COUNTED)),
             unsaved: Mutex::default(),
-            rules: Cache::new(RULES_MAX),
+            rules: Cache::new(part(weights::RULES)),
         }
     }
-}
 
-impl Memory {
     /// All rooms that a user has to do with. They are read once, until something of the user's changes.
     ///
     /// # Errors
@@ -188,7 +191,7 @@ mod tests {
 
     #[test]
     fn a_member_is_known_once_its_answer_arrived() {
-        let memory = Memory::default();
+        let memory = Memory::new(1 << 20);
         let sent = || memory.sent((UserNo(1), DeviceNo(1)), RoomNo(1));
         sent().note([EventNo(5)], Some(Seq(10)), Seq(20));
         assert!(!sent().contains(EventNo(5), Some(Seq(10))), "the answer may be lost");
@@ -201,7 +204,7 @@ mod tests {
 
     #[test]
     fn what_is_remembered_is_bounded() {
-        let memory = Memory::default();
+        let memory = Memory::new(1 << 20);
         let sent = memory.sent((UserNo(1), DeviceNo(1)), RoomNo(1));
         for member in 0..10_000 {
             sent.note([EventNo(member)], None, Seq(1));

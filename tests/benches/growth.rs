@@ -145,7 +145,7 @@ fn syncs(c: &mut Criterion) {
                 world.settle(&alice, room);
             }
             let db = world.store.snapshot();
-            let memory = Memory::default();
+            let memory = Memory::new(world.store.spare_memory());
             let request = request(&alice, since_now.then(|| db.seq().into()));
             group.bench_function(BenchmarkId::from_parameter(rooms), |b| {
                 b.iter(|| black_box(v3::sync(&db, &memory, None, &request, NOW_MS).unwrap()));

@@ -8,6 +8,7 @@ use std::{
     },
 };
 
+use base64::Engine as _;
 use image::{
     AnimationDecoder, Delay, DynamicImage, Frame, ImageFormat, Rgb, RgbImage, Rgba, RgbaImage,
     codecs::gif::{GifDecoder, GifEncoder, Repeat},
@@ -124,6 +125,29 @@ async fn an_animation_moves_only_where_it_may() {
     assert_eq!((content_type, size(&still)), ("image/jpeg", (400, 300)), "small enough, but it must not move");
     let large = Wanted::new(640, 480, Method::Scale, true).unwrap();
     assert_eq!(world.thumbnail(&id, large).await.unwrap(), ("image/gif", gif));
+}
+
+/// Three frames of 48 by 48 pixels, red, green and blue, 100 ms each, as another encoder makes them.
+const WEBP: &str = "UklGRrQAAABXRUJQVlA4WAoAAAACAAAALwAALwAAQU5JTQYAAAAAAAAAAABBTk1GKAAAAAAAAAAAAC8AAC8AAGQAAAJWUDhMDwAAAC8vwAsABxD9j/4HIqL/AQBBTk1\
+    GKAAAAAAAAAAAAC8AAC8AAGQAAABWUDhMDwAAAC8vwAsAB9D/iP4HIqL/AQBBTk1GKAAAAAAAAAAAAC8AAC8AAGQAAABWUDhMDwAAAC8vwAsABxDR//4HIqL/AQA=";
+const APNG: &str = "iVBORw0KGgoAAAANSUhEUgAAADAAAAAwCAIAAADYYG7QAAAACGFjVEwAAAADAAAAAM7tusAAAAAaZmNUTAAAAAAAAAAwAAAAMAAAAAAAAAAAAAEACgAAzQeHrwAAAEVJREFUeJ\
+    ztzrEBABAAwDD8/zO7JSNDc0HmHn9ZrwO3QlJICkkhKSSFpJAUkkJSSApJISkkhaSQFJJCUkgKSSEpJIWkkBxJ4QFftHkaXwAAABpmY1RMAAAAAQAAADAAAAAwAAAAAAAAAAAAAQAKAABWdG17AAAAS\
+    mZkQVQAAAACeJztzrEBABAAwDD8/zO7pSNDckHm2OMr63XgJlSEilARKkJFqAgVoSJUhIpQESpCRagIFaEiVISKUBEqQkWoCJUDSOIBX6lO6l8AAAAaZmNUTAAAAAMAAAAwAAAAMAAAAAAAAAAAAAEAC\
+    gAAu+K+kgAAAExmZEFUAAAABHic7c6hAcAgEACxh/13bj0mEsRlgqyZb16ybwdOhaSQFJJCUkgKSSEpJIWkkBSSQlJICkkhKSSFpJAUkkJSSApJIfkBR+MBXzhGevYAAAAASUVORK5CYII=";
+
+#[tokio::test]
+async fn animations_of_every_format_move() {
+    let mut world = World::new();
+    for (content_type, file) in [("image/webp", WEBP), ("image/png", APNG)] {
+        let file = base64::engine::general_purpose::STANDARD.decode(file).unwrap();
+        let id = world.upload(&file, content_type).await;
+        let (content_type, thumbnail) = world.thumbnail(&id, moving(32)).await.unwrap();
+        assert_eq!(content_type, "image/gif");
+        let frames = GifDecoder::new(Cursor::new(&thumbnail)).unwrap().into_frames().collect_frames().unwrap();
+        let brightest = |frame: &Frame| frame.buffer().get_pixel(16, 16).0[..3].iter().position(|channel| *channel > 250);
+        assert_eq!(frames.iter().map(brightest).collect::<Vec<_>>(), [Some(0), Some(1), Some(2)], "red, green, blue");
+        assert!(frames.iter().all(|frame| frame.delay().numer_denom_ms() == (100, 1)));
+    }
 }
 
 #[tokio::test]

@@ -189,7 +189,7 @@ fn a_long_count_is_kept_over_a_restart() {
     assert!(world.memory.unsaved(bob.no).is_empty(), "taken once");
     rooms::unread::save(&world.store, bob.no, &unsaved).unwrap().wait().unwrap();
     world.say(&alice, room, "more").unwrap();
-    world.memory = crate::Memory::default();
+    world.memory = crate::Memory::new(world.store.spare_memory());
     assert_eq!(count(&world), 301);
     assert!(world.memory.unsaved(bob.no).is_empty(), "only what came since was judged");
 }

@@ -33,7 +33,7 @@ impl World {
         let identity =
             Identity { server_name: server_name!("localhost").to_owned(), key: SigningKey::from_seed("1", &[7; 32]).unwrap() };
         let store = Store::in_memory("localhost", &tables).unwrap();
-        Self { store, memory: Memory::default(), identity }
+        Self { memory: Memory::new(store.spare_memory()), store, identity }
     }
 
     pub fn user(&self, name: &str) -> Sender {
