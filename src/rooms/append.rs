@@ -65,7 +65,7 @@ pub(crate) fn append(room: &mut OpenRoom<'_, '_>, accepted: Accepted) -> Result<
     room.head.depth = room.head.depth.max(event.depth);
     room.head.last = pos;
 
-    timeline::apply(room, &event, no, pos)?;
+    timeline::apply(room, &event, no, pos, place.parents.len())?;
     times::apply(room, no, event.origin_server_ts)?;
     members::apply(room, old, pos)?;
     relations::apply(room, &event, no, pos, stored.header.sender)?;

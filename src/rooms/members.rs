@@ -119,17 +119,21 @@ pub fn members(db: &impl Read, room: RoomNo) -> Result<impl Iterator<Item = Resu
     Ok(rows.map(|row| row.map(|((_, user), membership)| (user, membership)).map_err(Into::into)))
 }
 
+/// The rooms that two users are joined to, as they are asked for.
+///
+/// # Errors
+/// As the database says.
+pub fn common_rooms<'a>(db: &'a impl Read, one: UserNo, other: UserNo) -> Result<impl Iterator<Item = Result<RoomNo>> + 'a> {
+    let is_common = move |room| Ok(is_joined(db, other, room)?.then_some(room));
+    Ok(joined_rooms(db, one)?.into_iter().filter_map(move |room| is_common(room).transpose()))
+}
+
 /// Whether two users are joined to a common room.
 ///
 /// # Errors
 /// As the database says.
 pub fn share_a_room(db: &impl Read, one: UserNo, other: UserNo) -> Result<bool> {
-    for room in joined_rooms(db, one)? {
-        if is_joined(db, other, room)? {
-            return Ok(true);
-        }
-    }
-    Ok(false)
+    Ok(common_rooms(db, one, other)?.next().transpose()?.is_some())
 }
 
 /// Marks a room that a user left as forgotten, or as known again.

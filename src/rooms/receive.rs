@@ -59,13 +59,7 @@ pub const OUTLIERS_MAX: usize = 1_000;
 /// # Errors
 /// [`Error::UnknownRoom`], [`Error::TooComplex`].
 pub fn receive(store: &Store, room: RoomNo, event: Verified) -> Result<Pending<Outcome>> {
-    let event = event.into_event();
-    store.transact(&[Lock::Room(room)], |tx| {
-        let mut open = OpenRoom::new(tx, room)?;
-        let outcome = receive_in(&mut open, &event, None)?;
-        open.save()?;
-        Ok(outcome)
-    })
+    receive_locked(store, room, &event.into_event(), None)
 }
 
 /// Receives an event with parents that are not here, and the state before it as another server gave it: events that are here.
@@ -73,10 +67,13 @@ pub fn receive(store: &Store, room: RoomNo, event: Verified) -> Result<Pending<O
 /// # Errors
 /// [`Error::UnknownRoom`], [`Error::NotFound`] where an event of the state is not here, [`Error::TooComplex`].
 pub fn receive_with_state(store: &Store, room: RoomNo, event: Verified, before: &[OwnedEventId]) -> Result<Pending<Outcome>> {
-    let event = event.into_event();
+    receive_locked(store, room, &event.into_event(), Some(before))
+}
+
+fn receive_locked(store: &Store, room: RoomNo, event: &Arc<Event>, given: Option<&[OwnedEventId]>) -> Result<Pending<Outcome>> {
     store.transact(&[Lock::Room(room)], |tx| {
         let mut open = OpenRoom::new(tx, room)?;
-        let outcome = receive_in(&mut open, &event, Some(before))?;
+        let outcome = receive_in(&mut open, event, given)?;
         open.save()?;
         Ok(outcome)
     })
@@ -134,7 +131,7 @@ fn put_outliers(room: &mut OpenRoom<'_, '_>, outliers: Vec<Verified>) -> Result<
             continue;
         }
         let denied = standing_by_auth(room, event, &cited.here)?;
-        let standing = denied.map_or(Standing::Outlier, |denied| Standing::Rejected(text(&denied)));
+        let standing = denied.map_or(Standing::Outlier, |denied| Standing::Rejected(denied.to_string()));
         append::put_outlier(room, event, standing)?;
     }
     Ok(missing)
@@ -175,9 +172,10 @@ fn judge(
     let rejection = match known.and_then(StoredEvent::rejection) {
         Some(reason) => Some(reason.to_owned()),
         None => match standing_by_auth(room, event, cited)? {
-            Some(denied) => Some(text(&denied)),
-            None => denied_by(room, event, place.before)?.map(|denied| text(&denied)),
-        },
+            None => denied_by(room, event, place.before)?,
+            denied => denied,
+        }
+        .map(|denied| denied.to_string()),
     };
     if let Some(reason) = rejection {
         append::put_aside(room, event, &place, Standing::Rejected(reason.clone()))?;
@@ -187,7 +185,7 @@ fn judge(
     if room.head.state != Root::default()
         && let Some(denied) = denied_by(room, event, room.head.state)?
     {
-        let reason = text(&denied);
+        let reason = denied.to_string();
         append::put_aside(room, event, &place, Standing::SoftFailed(reason.clone()))?;
         return Ok(Outcome::SoftFailed(reason));
     }
@@ -221,11 +219,6 @@ fn create_of(room: &OpenRoom<'_, '_>) -> Result<Option<Arc<Event>>> {
 
 fn denied_by(room: &OpenRoom<'_, '_>, event: &Event, root: Root) -> Result<Option<Denied>> {
     Ok(room.with_state(root, |state| auth::authorize(room.version, event, state))?.err())
-}
-
-/// The reason as it is stored and logged.
-fn text(denied: &Denied) -> String {
-    denied.to_string()
 }
 
 /// What an event cites.

@@ -37,9 +37,12 @@ pub struct Placed {
     pub stored: Arc<StoredEvent>,
 }
 
-/// The step of appending that gives an event its place, and marks where events before it are not here.
-pub(crate) fn apply(room: &mut OpenRoom<'_, '_>, event: &Event, no: EventNo, pos: Pos) -> Result<()> {
+/// The step of appending that gives an event its place, and marks where events before it are not here: it has more than `parents`.
+pub(crate) fn apply(room: &mut OpenRoom<'_, '_>, event: &Event, no: EventNo, pos: Pos, parents: usize) -> Result<()> {
     room.tx.put(&TIMELINE, &(room.no, pos), &no)?;
+    if parents == event.prev_events.len() {
+        return Ok(());
+    }
     let mut missing = Vec::new();
     for id in &event.prev_events {
         let parent = events::by_id(room.tx, room.no, id)?;
@@ -47,9 +50,7 @@ pub(crate) fn apply(room: &mut OpenRoom<'_, '_>, event: &Event, no: EventNo, pos
             missing.push(id.to_string());
         }
     }
-    if !missing.is_empty() {
-        room.tx.put(&GAPS, &(room.no, pos), &missing)?;
-    }
+    room.tx.put(&GAPS, &(room.no, pos), &missing)?;
     Ok(())
 }
 

@@ -4,11 +4,11 @@
 
 use rand::CryptoRng;
 use serde::{Deserialize, Serialize};
-use store::{Pending, Preset, Range, Read, Store, Table, Tx, UserNo};
+use store::{Pending, Preset, Read, Store, Table, Tx, UserNo};
 
 use crate::{
     Result, Token, accounts,
-    token::{TokenHash, hash_of},
+    token::{self, TokenHash, hash_of},
 };
 
 static TOKENS: Table<TokenHash, OpenIdToken> =
@@ -19,8 +19,6 @@ pub(crate) const TABLES: [&store::TableSpec; 1] = [TOKENS.spec()];
 
 /// How long a token holds, in milliseconds.
 pub const HOLDS_MS: u64 = 3_600_000;
-/// How many expired tokens one purge deletes.
-const PURGED_MAX: usize = 10_000;
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct OpenIdToken {
@@ -52,7 +50,5 @@ pub fn owner(db: &impl Read, token: &str, now_ms: u64) -> store::Result<Option<U
 
 /// Deletes tokens that expired.
 pub(crate) fn purge(tx: &mut Tx<'_>, now_ms: u64) -> store::Result<()> {
-    let expired = |row: &store::Result<(TokenHash, OpenIdToken)>| row.as_ref().map_or(true, |(_, row)| row.expires_ms <= now_ms);
-    let rows = tx.range(&TOKENS, &Range::of(&()))?.filter(expired).take(PURGED_MAX).collect::<store::Result<Vec<_>>>()?;
-    rows.iter().try_for_each(|(hash, _)| tx.delete(&TOKENS, hash))
+    token::purge(tx, &TOKENS, |row| row.expires_ms <= now_ms)
 }

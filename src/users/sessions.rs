@@ -11,7 +11,7 @@ use std::sync::Arc;
 use rand::{CryptoRng, RngExt as _};
 use ruma::{DeviceId, OwnedDeviceId, OwnedUserId, UserId};
 use serde::{Deserialize, Serialize};
-use store::{Lock, Owner, Pending, Preset, Range, Read, Store, Table, Topic, Tx, UserNo};
+use store::{Lock, Owner, Pending, Preset, Read, Store, Table, Topic, Tx, UserNo};
 
 use crate::{
     Error, Result, Token,
@@ -19,7 +19,7 @@ use crate::{
     appservices::Appservice,
     devices::{self, DeviceNo, Keep, NewDevice},
     numbers, openid,
-    token::{TokenHash, hash_of},
+    token::{self, TokenHash, hash_of},
 };
 
 static ACCESS: Table<TokenHash, AccessToken> = Table::new("access_tokens", "Access tokens by their SHA-256.").cached();
@@ -35,8 +35,6 @@ pub(crate) const TABLES: [&store::TableSpec; 4] = [ACCESS.spec(), REFRESH.spec()
 /// The letters of a device id that the server draws, and how many.
 const DRAWN_ID: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ";
 const DRAWN_ID_LENGTH: usize = 10;
-/// How many expired login tokens one call of [`purge`] deletes.
-const PURGED_MAX: usize = 10_000;
 
 /// How long tokens hold, in milliseconds.
 #[derive(Clone, Debug, Deserialize)]
@@ -444,10 +442,7 @@ pub fn login_by_token(
 /// As the store.
 pub fn purge(store: &Store, now_ms: u64) -> Result<Pending<()>> {
     store.transact(&[], |tx| {
-        let expired =
-            |row: &store::Result<(TokenHash, LoginToken)>| row.as_ref().map_or(true, |(_, row)| row.expires_ms <= now_ms);
-        let rows = tx.range(&LOGIN, &Range::of(&()))?.filter(expired).take(PURGED_MAX).collect::<store::Result<Vec<_>>>()?;
-        rows.iter().try_for_each(|(hash, _)| tx.delete(&LOGIN, hash))?;
+        token::purge(tx, &LOGIN, |row| row.expires_ms <= now_ms)?;
         Ok(openid::purge(tx, now_ms)?)
     })
 }

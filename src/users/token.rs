@@ -3,10 +3,13 @@
 use protocol::base64;
 use rand::CryptoRng;
 use sha2::{Digest as _, Sha256};
+use store::{Range, Read, Table, Tx, Value};
 
 /// What a token is stored as.
 pub(crate) type TokenHash = [u8; 32];
 
+/// How many expired tokens of a kind one purge deletes.
+const PURGED_MAX: usize = 10_000;
 /// The longest token that is looked at. All of ours are shorter.
 const TOKEN_MAX_BYTES: usize = 255;
 
@@ -38,6 +41,17 @@ impl Token {
 /// What a token that a client sent would be stored as; `None` for what cannot be one, such as the empty string.
 pub(crate) fn hash_of(token: &str) -> Option<TokenHash> {
     (1..=TOKEN_MAX_BYTES).contains(&token.len()).then(|| hash(token))
+}
+
+/// Deletes expired rows of a table of tokens, at most [`PURGED_MAX`].
+pub(crate) fn purge<V: Value>(
+    tx: &mut Tx<'_>,
+    table: &'static Table<TokenHash, V>,
+    expired: impl Fn(&V) -> bool,
+) -> store::Result<()> {
+    let expired = |row: &store::Result<(TokenHash, V)>| row.as_ref().map_or(true, |(_, row)| expired(row));
+    let rows = tx.range(table, &Range::of(&()))?.filter(expired).take(PURGED_MAX).collect::<store::Result<Vec<_>>>()?;
+    rows.iter().try_for_each(|(hash, _)| tx.delete(table, hash))
 }
 
 /// The token has 256 bits of entropy, so one round without salt suffices, and looking up a hash tells nothing by its time.

@@ -78,48 +78,41 @@ impl World {
     }
 
     fn say(&self, sender: &Sender, room: RoomNo, number: u64) {
-        let content = json!({ "msgtype": "m.text", "body": format!("message {number}") }).as_object().unwrap().clone();
-        self.send(sender, room, NewEvent { kind: "m.room.message".into(), content, ..NewEvent::default() });
+        self.send(sender, room, message(number));
     }
 
     /// Waits until all that was written is published.
     fn settle(&self, sender: &Sender, room: RoomNo) {
-        let content = json!({ "msgtype": "m.text", "body": "the last" }).as_object().unwrap().clone();
-        let new = NewEvent { kind: "m.room.message".into(), content, ..NewEvent::default() };
-        send::send(&self.store, &self.identity, sender, room, new, None, NOW_MS).unwrap().wait().unwrap();
+        send::send(&self.store, &self.identity, sender, room, message(0), None, NOW_MS).unwrap().wait().unwrap();
     }
 }
 
+fn message(number: u64) -> NewEvent {
+    let content = json!({ "msgtype": "m.text", "body": format!("message {number}") }).as_object().unwrap().clone();
+    NewEvent { kind: "m.room.message".into(), content, ..NewEvent::default() }
+}
+
+fn topic(number: u64) -> NewEvent {
+    let content = json!({ "topic": format!("topic {number}") }).as_object().unwrap().clone();
+    NewEvent { kind: "m.room.topic".into(), state_key: Some(String::new()), content, ..NewEvent::default() }
+}
+
 fn writes(c: &mut Criterion) {
-    let mut group = c.benchmark_group("a message, by members of the room");
-    for members in [1_000, 10_000] {
+    write(c, "a message, by members of the room", message, &[1_000, 10_000]);
+    write(c, "a state event, by members of the room", topic, &[1_000, 10_000, 100_000]);
+}
+
+fn write(c: &mut Criterion, name: &str, event: fn(u64) -> NewEvent, sizes: &[u32]) {
+    let mut group = c.benchmark_group(name);
+    for members in sizes {
         let mut world = World::new();
         let alice = world.user("alice");
-        let room = world.room(&alice, members);
+        let room = world.room(&alice, *members);
         let mut number = 0;
         group.bench_function(BenchmarkId::from_parameter(members), |b| {
             b.iter(|| {
                 number += 1;
-                world.say(&alice, room, number);
-            });
-        });
-    }
-    group.finish();
-    let mut group = c.benchmark_group("a state event, by members of the room");
-    for members in [1_000, 10_000, 100_000] {
-        let mut world = World::new();
-        let alice = world.user("alice");
-        let room = world.room(&alice, members);
-        let mut number = 0;
-        group.bench_function(BenchmarkId::from_parameter(members), |b| {
-            b.iter(|| {
-                number += 1;
-                let content = json!({ "topic": format!("topic {number}") }).as_object().unwrap().clone();
-                world.send(
-                    &alice,
-                    room,
-                    NewEvent { kind: "m.room.topic".into(), state_key: Some(String::new()), content, ..NewEvent::default() },
-                );
+                world.send(&alice, room, event(number));
             });
         });
     }

@@ -28,14 +28,10 @@ async fn mutual_rooms(call: Call<Session>, request: Request) -> Result<Response>
     let number = |from: &str| from.strip_prefix('r').and_then(|no| no.parse::<u32>().ok()).ok_or_else(bad_token);
     let behind = request.from.as_deref().map(number).transpose()?;
     let db = call.snapshot();
-    let mut mutual = Vec::new();
-    if let Some(other) = user_numbers::number(&db, &request.user_id)? {
-        for room in rooms::members::joined_rooms(&db, call.session.user)? {
-            if rooms::members::is_joined(&db, other, room)? {
-                mutual.push(room);
-            }
-        }
-    }
+    let mutual: Vec<RoomNo> = match user_numbers::number(&db, &request.user_id)? {
+        Some(other) => rooms::members::common_rooms(&db, call.session.user, other)?.collect::<rooms::Result<_>>()?,
+        None => Vec::new(),
+    };
     let count = UInt::try_from(mutual.len()).map_err(Error::internal)?;
     let mut left: Vec<RoomNo> = mutual.into_iter().filter(|room| behind.is_none_or(|behind| room.0 > behind)).collect();
     let more = left.len() > LIMIT;
