@@ -19,9 +19,8 @@ NODE_VERSION = "24.21.0"
 OLDEST_NODE = 22  # matrix-js-sdk 43 says so
 
 
-def python():
-    """The interpreter of a virtual environment with matrix-nio and the needs of conform.py."""
-    pins = HERE / "requirements.txt"
+def python(pins=HERE / "requirements.txt"):
+    """The interpreter of a virtual environment with what the file pins: matrix-nio and the needs of conform.py by default."""
 
     def make(folder):
         _run(sys.executable, "-m", "venv", folder)
