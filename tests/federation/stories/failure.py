@@ -8,12 +8,14 @@ import secrets
 import time
 
 from book import story
-from people import agree_on_state
+from people import Refused, agree_on_state
+from stories.live import devices_of, upload_keys
 
 MANY = 500
 AT_ONCE = 10
 LONG_S = 120
 SOON_S = 5
+ANSWER_S = 40
 
 
 async def say_many(person, room, count, word="message"):
@@ -130,15 +132,44 @@ async def servers_agree_after_they_were_parted(stage):
 
 
 @story(alone=True)
-async def messages_to_devices_wait_for_a_server_that_is_away(stage):
+async def what_is_no_event_waits_for_a_server_that_is_away(stage):
     alice, bob, room = await stage.shared_room()
+    await upload_keys(alice)
+    await bob.until("news of Alice's devices", lambda: alice.id in bob.changed_devices)
+    await bob.eventually("Alice's device", lambda: devices_of(alice, bob))
+    bob.changed_devices.clear()
     await stage.b.stop()
     for n in range(3):
         messages = {bob.id: {bob.device_id: {"n": n}}}
         await alice.put("/client/v3/sendToDevice/{}/{}", "test.note", secrets.token_hex(8), body={"messages": messages})
+    laptop = await stage.further_device(alice)
+    await upload_keys(laptop)
     await stage.b.start()
     await alice.sees(room, await bob.says(room, "I am back"))
     numbers = lambda: [e["content"]["n"] for e in bob.to_device]
     await bob.until("the messages to the device", lambda: len(numbers()) >= 3, LONG_S)
     await bob.sees(room, await alice.says(room, "that was all"))
     assert numbers() == [0, 1, 2], numbers()
+    await bob.until("news of Alice's devices", lambda: alice.id in bob.changed_devices, LONG_S)
+
+    async def knows_both():
+        return set(await devices_of(alice, bob)) == {alice.device_id, laptop.device_id}
+
+    await bob.eventually("both devices", knows_both)
+
+
+@story(alone=True)
+async def joins_once_the_other_server_is_back(stage):
+    alice, bob = await stage.alice(), await stage.bob()
+    room = await alice.creates(stage.version)
+    await stage.a.stop()
+    began = time.monotonic()
+    try:
+        await bob.joins(room, stage.a)
+        raise AssertionError("nobody can join through a server that is away")
+    except Refused as refusal:
+        assert refusal.status in (400, 403, 404, 500, 502, 503, 504), refusal
+    assert time.monotonic() - began < ANSWER_S, "a client is told soon that it did not work"
+    await stage.a.start()
+    await bob.eventually("to be let in", lambda: bob.joins(room, stage.a), LONG_S)
+    await alice.sees_member(room, bob, "join")

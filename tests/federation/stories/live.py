@@ -1,5 +1,6 @@
 """What is not an event of a room: typing, receipts, presence, messages to devices, device lists and keys."""
 
+import base64
 import secrets
 import tempfile
 
@@ -88,14 +89,18 @@ async def upload_keys(person, one_time_keys=0):
         "user_id": person.id,
         "device_id": person.device_id,
         "algorithms": ["m.olm.v1.curve25519-aes-sha2", "m.megolm.v1.aes-sha2"],
-        "keys": {f"ed25519:{person.device_id}": public(key), f"curve25519:{person.device_id}": secrets.token_urlsafe(32)},
+        "keys": {f"ed25519:{person.device_id}": public(key), f"curve25519:{person.device_id}": random_key()},
     }
     body = {"device_keys": signedjson.sign.sign_json(own, person.id, key)}
     if one_time_keys:
-        fresh = lambda: signedjson.sign.sign_json({"key": secrets.token_urlsafe(32)}, person.id, key)
+        fresh = lambda: signedjson.sign.sign_json({"key": random_key()}, person.id, key)
         body["one_time_keys"] = {f"signed_curve25519:{n}": fresh() for n in range(one_time_keys)}
     await person.post("/client/v3/keys/upload", body=body)
     return key
+
+
+def random_key():
+    return base64.b64encode(secrets.token_bytes(32)).decode().rstrip("=")
 
 
 def public(key):
@@ -184,6 +189,18 @@ async def cross_signing_keys_are_told_and_shown(stage):
         return True
 
     await alice.eventually("Bob's cross-signing keys", both_keys)
+
+
+@story()
+async def a_token_for_others_tells_who_somebody_is(stage):
+    bob = await stage.bob()
+    token = await bob.post("/client/v3/user/{}/openid/request_token", bob.id)
+    assert token["matrix_server_name"] == stage.b.name
+    # As a service would ask that knows no more than the token.
+    asks = lambda access_token: stage.asks_server(stage.b, "/_matrix/federation/v1/openid/userinfo", access_token=access_token)
+    assert await asks(token["access_token"]) == (200, {"sub": bob.id})
+    status, refusal = await asks("no such token")
+    assert (status, refusal["errcode"]) == (401, "M_UNKNOWN_TOKEN")
 
 
 @story()

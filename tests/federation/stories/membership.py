@@ -1,5 +1,7 @@
 """Coming, going, and being made to go. Rooms are Alice's, on server A; Bob comes from server B."""
 
+import asyncio
+
 from book import EVERY, WITH_KNOCK_RESTRICTED, WITH_KNOCKING, WITH_RESTRICTED, story
 from people import agree_on_state, refused
 
@@ -29,6 +31,20 @@ async def joins_by_an_id_and_a_server_to_ask(stage):
     await alice.sees_member(room, bob, "join")
     state = await agree_on_state(room, alice, bob)
     assert {key for kind, key in state if kind == "m.room.member"} == {alice.id, bob.id}
+
+
+@story(("10", "12"))
+async def several_come_at_the_same_time(stage):
+    alice = await stage.alice()
+    room = await alice.creates(stage.version)
+    guests = [await stage.person(stage.b, "guest") for _ in range(5)]
+    await asyncio.gather(*(guest.joins(room, stage.a) for guest in guests))
+    for guest in guests:
+        await alice.sees_member(room, guest, "join")
+        await guest.sees(room, await alice.says(room, f"welcome {guest.id}"))
+        await alice.sees(room, await guest.says(room, "thank you"))
+    state = await agree_on_state(room, alice, guests[0])
+    assert {key for kind, key in state if kind == "m.room.member"} == {alice.id, *(g.id for g in guests)}
 
 
 @story(EVERY)

@@ -85,6 +85,50 @@ async def pages_back_over_the_join(stage):
     await bob.eventually("the whole history in its order", the_same_history)
 
 
+@story()
+async def pages_back_through_a_long_history(stage):
+    alice, bob = await stage.alice(), await stage.bob()
+    room = await alice.creates(stage.version)
+    said = [f"message {n}" for n in range(250)]
+    for text in said:
+        await alice.says(room, text)
+    await bob.joins(room, stage.a)
+
+    async def all_of_it():
+        found = await bob.texts(room)
+        assert found == said, f"{len(found)} of {len(said)} messages, or in another order"
+        return True
+
+    await bob.eventually("all that was ever said", all_of_it)
+
+
+@story()
+async def who_left_reads_no_further(stage):
+    alice, bob, room = await stage.shared_room()
+    await bob.sees(room, await alice.says(room, "for both"))
+    await bob.leaves(room)
+    await bob.has_left(room)
+    await alice.sees_member(room, bob, "leave")
+    later = await alice.says(room, "between us")
+    assert "between us" not in await bob.texts(room)
+    await refused(bob.event(room, later), "M_NOT_FOUND", "M_FORBIDDEN")
+
+
+@story()
+async def moves_to_the_upgraded_room(stage):
+    alice, bob = await stage.alice(), await stage.bob()
+    name = alice.id[1:].split(":")[0]
+    old = await alice.creates("10", name="the old room", room_alias_name=name)
+    await bob.joins(old, stage.a)
+    await alice.sees_member(old, bob, "join")
+    new = (await alice.post("/client/v3/rooms/{}/upgrade", old, body={"new_version": stage.version}))["replacement_room"]
+    await bob.until("the tombstone", lambda: (bob.rooms[old].content("m.room.tombstone") or {}).get("replacement_room") == new)
+    assert await bob.joins(f"#{name}:{stage.a.name}") == new
+    await alice.sees_member(new, bob, "join")
+    assert bob.rooms[new].content("m.room.create")["predecessor"]["room_id"] == old
+    await bob.sees(new, await alice.says(new, "here we are"))
+
+
 @story(("1", "12"))
 async def history_is_as_visible_as_the_room_says(stage):
     alice, bob = await stage.alice(), await stage.bob()
