@@ -48,6 +48,8 @@ pub struct Config {
     pub sessions: users::sessions::Config,
     /// Uploads and thumbnails.
     pub media: media::Config,
+    /// Other servers.
+    pub federation: federation::Config,
 }
 
 impl Default for Config {
@@ -63,6 +65,7 @@ impl Default for Config {
             registration: users::registration::Config::default(),
             sessions: users::sessions::Config::default(),
             media: media::Config::default(),
+            federation: federation::Config::default(),
         }
     }
 }

@@ -14,7 +14,8 @@ use store::TableSpec;
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// The tables of each layer that has any. They open the store and generate `docs/schema.md`.
-pub const TABLES: &[(&str, &[&TableSpec])] = &[("users", users::TABLES), ("rooms", rooms::TABLES), ("media", media::TABLES)];
+pub const TABLES: &[(&str, &[&TableSpec])] =
+    &[("users", users::TABLES), ("rooms", rooms::TABLES), ("media", media::TABLES), ("federation", federation::TABLES)];
 
 /// The tables of all layers.
 #[must_use]

@@ -71,9 +71,12 @@ fn build(config: Config) -> Result<Hearth> {
         users,
         media: Arc::clone(&media),
         store: Arc::clone(&store),
+        federation: config.federation,
+        transport: Arc::new(federation::NoNetwork),
         clock,
         rng,
     });
+    server.federation.publish_own_key().map_err(|error| Failure(error.to_string()))?;
     let board = Arc::new(Board::default());
     let homeserver = Arc::new(Homeserver { name, store, jobs: Some(Arc::clone(&board)) });
     let jobs = Arc::new(jobs::Context { server: Arc::clone(&server), media });

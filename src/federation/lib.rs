@@ -1,1 +1,95 @@
-//! Talking to other homeservers.
+//! Talking to other homeservers: names and keys, signed requests, and what is asked of them.
+//!
+//! [`Federation`] is given to whoever asks another server something; its methods are spread over the modules of their nouns. It
+//! reaches the network only through a [`Transport`], so that servers of one process can federate in memory. Everything that
+//! another server says is bounded, typed and verified before it leaves this layer.
+
+mod call;
+mod config;
+mod destinations;
+mod error;
+mod gates;
+pub mod keys;
+mod network;
+mod transport;
+mod verify;
+pub mod x_matrix;
+
+use std::sync::Arc;
+
+pub use call::{Ask, path, query};
+pub use config::Config;
+pub use error::{Error, Refusal, Result};
+pub use network::Network;
+use parking_lot::Mutex;
+use rand::{SeedableRng as _, rngs::StdRng};
+use ruma::ServerName;
+use store::{Clock, Store, TableSpec};
+pub use transport::{Body, Carrying, NoNetwork, Transport, TransportError, collect};
+pub use verify::Unverified;
+
+/// All tables of this layer.
+pub const TABLES: &[&TableSpec] = &[destinations::DESTINATIONS.spec(), keys::OWN_KEYS.spec(), keys::SERVER_KEYS.spec()];
+
+/// What [`Federation`] is made of.
+pub struct Parts {
+    /// Who this server is.
+    pub identity: Arc<rooms::Identity>,
+    /// What is allowed.
+    pub config: Config,
+    /// All that is stored.
+    pub store: Arc<Store>,
+    /// Uploaded files, and those of other servers.
+    pub media: Arc<media::Media>,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+    /// What carries requests.
+    pub transport: Arc<dyn Transport>,
+    /// Where randomness comes from.
+    pub rng: StdRng,
+}
+
+/// What is asked of other servers, and what must be known of them to answer theirs.
+pub struct Federation {
+    /// Who this server is.
+    pub identity: Arc<rooms::Identity>,
+    /// What is allowed.
+    pub config: Config,
+    /// All that is stored.
+    pub store: Arc<Store>,
+    /// Uploaded files, and those of other servers.
+    pub media: Arc<media::Media>,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+    transport: Arc<dyn Transport>,
+    keys: keys::Fetching,
+    rng: Mutex<StdRng>,
+}
+
+impl Federation {
+    /// Nothing is asked yet.
+    #[must_use]
+    pub fn new(parts: Parts) -> Arc<Self> {
+        let Parts { identity, config, store, media, clock, transport, rng } = parts;
+        let keys = keys::Fetching::default();
+        Arc::new(Self { identity, config, store, media, clock, transport, keys, rng: Mutex::new(rng) })
+    }
+
+    /// This server's name.
+    #[must_use]
+    pub fn name(&self) -> &ServerName {
+        &self.identity.server_name
+    }
+
+    /// Milliseconds since 1970.
+    #[must_use]
+    pub fn now_ms(&self) -> u64 {
+        self.clock.now_ms()
+    }
+
+    /// A generator of its own for whoever needs randomness.
+    #[must_use]
+    pub fn rng(&self) -> StdRng {
+        StdRng::from_rng(&mut *self.rng.lock())
+    }
+}

@@ -76,9 +76,11 @@ impl Default for Listener {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
-    /// The Matrix APIs.
+    /// The Matrix APIs, that for other servers too: enough where one address is for everybody.
     #[default]
     Client,
+    /// The API for other servers alone.
+    Federation,
     /// `/metrics`, `/health` and `/ready`, for the operator's network only.
     Metrics,
 }

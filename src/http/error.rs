@@ -4,6 +4,7 @@
 //! matches, so that a new variant of a layer's error does not compile until someone chooses its code. Where the handler
 //! itself finds the fault, it uses one of the named constructors.
 
+mod federation;
 mod media;
 mod rooms;
 mod store;
@@ -155,6 +156,22 @@ impl Error {
         let retry_after_ms = u64::try_from(retry_after.as_millis()).unwrap_or(u64::MAX);
         Self::new(StatusCode::TOO_MANY_REQUESTS, "M_LIMIT_EXCEEDED", "Too many requests: wait a while")
             .with("retry_after_ms", retry_after_ms)
+    }
+
+    /// 401 `M_UNAUTHORIZED`: another server did not prove who it is ("Request Authentication").
+    pub fn unauthorized(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "M_UNAUTHORIZED", message)
+    }
+
+    /// 403 `M_FORBIDDEN`: the operator wants nothing to do with other servers.
+    #[must_use]
+    pub fn federation_disabled() -> Self {
+        Self::forbidden("Federation is switched off on this server")
+    }
+
+    /// 502 `M_UNKNOWN`: another server is the reason.
+    pub fn bad_gateway(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(StatusCode::BAD_GATEWAY, "M_UNKNOWN", message)
     }
 
     /// 404 `M_UNRECOGNIZED`: no such endpoint.

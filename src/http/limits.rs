@@ -153,6 +153,8 @@ pub enum Payer {
     User(UserNo),
     /// Whoever shares this address.
     Address(IpAddr),
+    /// Another server, by the hash of its name ([`Limits::payer_of`]).
+    Server(u64),
     /// Whoever comes without one: over a Unix socket whose proxy sends no `X-Forwarded-For`.
     Unknown,
 }
@@ -189,6 +191,12 @@ impl Limits {
     pub fn new(config: Config) -> Self {
         let shards = (0..SHARDS).map(|_| Mutex::new(HashMap::new())).collect();
         Self { config, shards, hasher: std::hash::RandomState::new() }
+    }
+
+    /// Another server. The hash is secret, so that no server can choose a name that shares another's bucket.
+    #[must_use]
+    pub fn payer_of(&self, server: &ruma::ServerName) -> Payer {
+        Payer::Server(std::hash::BuildHasher::hash_one(&self.hasher, server.as_str()))
     }
 
     /// Takes the cost from the payer's bucket. `now` is any clock that does not go back.

@@ -131,7 +131,7 @@ impl Place {
     }
 }
 
-type Answering = Pin<Box<dyn Future<Output = Result<Response>> + Send>>;
+pub(crate) type Answering = Pin<Box<dyn Future<Output = Result<Response>> + Send>>;
 
 /// An endpoint: a line of the table.
 pub struct Route {
@@ -143,6 +143,16 @@ pub struct Route {
 }
 
 impl Route {
+    /// An endpoint whose answer does everything itself.
+    pub(crate) fn new(
+        place: Place,
+        auth: &'static str,
+        limit: Limit,
+        answer: impl Fn(Arrival) -> Answering + Send + Sync + 'static,
+    ) -> Self {
+        Self { place, auth, limit, body_max: BODY_MAX, answer: Box::new(answer) }
+    }
+
     /// The same endpoint with bodies of up to this many bytes.
     #[must_use]
     pub fn body_max(mut self, bytes: usize) -> Self {
@@ -186,7 +196,7 @@ where
             Ok(response.map(Body::from))
         })
     };
-    Route { place: Place::of::<R>(), auth: A::NAME, limit, body_max: BODY_MAX, answer: Box::new(answer) }
+    Route::new(Place::of::<R>(), A::NAME, limit, answer)
 }
 
 /// An endpoint that reads its body or writes its answer as a stream, or answers something other than JSON.
@@ -204,7 +214,7 @@ where
             handler(Call { server, session, client }, arrival).await
         })
     };
-    Route { place, auth: A::NAME, limit, body_max: BODY_MAX, answer: Box::new(answer) }
+    Route::new(place, A::NAME, limit, answer)
 }
 
 /// Who calls, and whether their bucket allows it.

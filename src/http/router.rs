@@ -21,7 +21,7 @@ use crate::{
     decode, edge,
     edge::{RequestId, RouteName},
     error::{Error, Result},
-    health,
+    federation, health,
     limits::Limit,
     route::{Arrival, Route, serve},
     server::Server,
@@ -34,7 +34,10 @@ const COMPRESS_FROM: u16 = 1024;
 #[must_use]
 pub fn routes(kind: Kind) -> Vec<Route> {
     match kind {
-        Kind::Client => [client::routes(), health::routes()].into_iter().flatten().collect(),
+        Kind::Client => [client::routes(), federation::routes(), health::routes()].into_iter().flatten().collect(),
+        Kind::Federation => {
+            [federation::routes(), client::discovery_of_servers(), health::routes()].into_iter().flatten().collect()
+        }
         Kind::Metrics => [health::routes(), health::metrics_routes()].into_iter().flatten().collect(),
     }
 }
@@ -43,7 +46,7 @@ pub fn routes(kind: Kind) -> Vec<Route> {
 #[must_use]
 pub fn endpoints() -> String {
     let mut lines = Vec::new();
-    for (kind, on) in [(Kind::Client, ""), (Kind::Metrics, " metrics-listener")] {
+    for (kind, on) in [(Kind::Client, ""), (Kind::Federation, " federation-listener"), (Kind::Metrics, " metrics-listener")] {
         for route in routes(kind) {
             let Limit { class, cost } = route.limit;
             let body = if route.body_max == usize::MAX { "any".to_owned() } else { route.body_max.to_string() };

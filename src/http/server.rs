@@ -1,15 +1,13 @@
 //! What every handler is given: the store, the clock, randomness, limits, metrics. No process globals: two servers in one
 //! process know nothing of each other.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
-};
+use std::{sync::Arc, time::Duration};
 
+use federation::{Federation, Transport};
 use parking_lot::Mutex;
 use rand::{SeedableRng, rngs::StdRng};
 use ruma::OwnedServerName;
-use store::{Snapshot, Store};
+use store::{Clock, Snapshot, Store};
 use tokio::sync::{Semaphore, watch};
 use users::{presence::Online, shared_secret::Nonces, uiaa};
 
@@ -19,35 +17,6 @@ use crate::{
     limits::Limits,
     metrics::Metrics,
 };
-
-/// Where time comes from.
-pub trait Clock: Send + Sync {
-    /// Milliseconds since 1970, as in `origin_server_ts`.
-    fn now_ms(&self) -> u64;
-    /// The time since some moment, which never goes back.
-    fn elapsed(&self) -> Duration;
-}
-
-/// The machine's clock.
-#[derive(Debug)]
-pub struct SystemClock(Instant);
-
-impl Default for SystemClock {
-    fn default() -> Self {
-        Self(Instant::now())
-    }
-}
-
-impl Clock for SystemClock {
-    fn now_ms(&self) -> u64 {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-    }
-
-    fn elapsed(&self) -> Duration {
-        self.0.elapsed()
-    }
-}
 
 /// What a server is made of. The root builds it, and the tests.
 pub struct Setup {
@@ -61,6 +30,10 @@ pub struct Setup {
     pub media: Arc<media::Media>,
     /// The store, open with the tables of all layers.
     pub store: Arc<Store>,
+    /// What is allowed between this server and others.
+    pub federation: federation::Config,
+    /// What carries requests to other servers.
+    pub transport: Arc<dyn Transport>,
     /// The clock.
     pub clock: Arc<dyn Clock>,
     /// Where all randomness comes from: `rand::make_rng()`, or a seed in tests.
@@ -72,7 +45,7 @@ pub struct Server {
     /// The server's name in identifiers.
     pub name: OwnedServerName,
     /// Who the server is to rooms: its name and its signing key.
-    pub identity: rooms::Identity,
+    pub identity: Arc<rooms::Identity>,
     /// This layer's configuration.
     pub config: Config,
     /// The configuration of accounts.
@@ -81,6 +54,8 @@ pub struct Server {
     pub media: Arc<media::Media>,
     /// All that is stored.
     pub store: Arc<Store>,
+    /// What is asked of other servers.
+    pub federation: Arc<Federation>,
     /// What views remember between requests.
     pub memory: views::Memory,
     /// Counters, and the registry to which other layers add theirs.
@@ -102,7 +77,17 @@ impl Server {
     /// A server that serves nothing yet: give it to [`crate::listen`], or to [`crate::router`] in tests.
     #[must_use]
     pub fn new(setup: Setup) -> Arc<Self> {
-        let Setup { identity, config, users, media, store, clock, rng } = setup;
+        let Setup { identity, config, users, media, store, federation, transport, clock, mut rng } = setup;
+        let identity = Arc::new(identity);
+        let federation = Federation::new(federation::Parts {
+            identity: Arc::clone(&identity),
+            config: federation,
+            store: Arc::clone(&store),
+            media: Arc::clone(&media),
+            clock: Arc::clone(&clock),
+            transport,
+            rng: StdRng::from_rng(&mut rng),
+        });
         Arc::new(Self {
             name: identity.server_name.clone(),
             identity,
@@ -117,6 +102,7 @@ impl Server {
             users,
             media,
             store,
+            federation,
             clock,
             rng: Mutex::new(rng),
             stopping: watch::Sender::new(false),

@@ -10,6 +10,8 @@
 //! Two servers in one process are two `Hearth`s. Rate limits are off, unless a test turns them on ([`Hearth::with`]).
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod network;
+
 use std::{
     future::{Future, IntoFuture},
     net::IpAddr,
@@ -25,6 +27,7 @@ use axum::{Router, body::Body};
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, StatusCode, header};
 use http_body_util::BodyExt;
+pub use network::Network;
 use rand::{SeedableRng, rngs::StdRng};
 use ruma::UserId;
 use serde_json::Value;
@@ -41,7 +44,7 @@ use crate::{Clock, Config, Peer, Route, Server, Setup, config, limits, router, r
 /// The tables of all layers.
 #[must_use]
 pub fn tables() -> Vec<&'static TableSpec> {
-    let layers = [media::TABLES, rooms::TABLES, users::TABLES];
+    let layers = [::federation::TABLES, media::TABLES, rooms::TABLES, users::TABLES];
     layers.concat()
 }
 
@@ -51,6 +54,27 @@ fn open() -> users::Config {
         registration: registration::Config { mode: registration::Mode::Open, ..Default::default() },
         ..users::Config::default()
     }
+}
+
+/// A configuration without rate limits.
+fn unlimited() -> Config {
+    Config { limits: limits::Config { enabled: false, ..limits::Config::default() }, ..Config::default() }
+}
+
+/// The signing key of a test's server: another for each name.
+#[must_use]
+pub fn signing_key(name: &str) -> protocol::keys::SigningKey {
+    let seed = protocol::hash::sha256(name.as_bytes());
+    protocol::keys::SigningKey::from_seed("test", &seed).expect("a key version")
+}
+
+/// What a test's server is made of.
+struct Build<'a> {
+    network: &'a Network,
+    name: &'a str,
+    config: Config,
+    users: users::Config,
+    federation: federation::Config,
 }
 
 /// A clock that goes only when told.
@@ -83,6 +107,9 @@ pub struct Hearth {
     pub clock: Arc<TestClock>,
     client: Router,
     metrics: Router,
+    /// What other servers of its network reach.
+    federation: Arc<Router>,
+    network: Network,
     /// The folder of its media, removed with the last clone.
     _folder: Arc<tempfile::TempDir>,
 }
@@ -94,58 +121,74 @@ impl Hearth {
         Self::named("hearth.test")
     }
 
-    /// A server of this name, for tests with several.
+    /// A server of this name, alone on its network.
     #[must_use]
     pub fn named(name: &str) -> Self {
-        let limits = limits::Config { enabled: false, ..limits::Config::default() };
-        Self::build(name, Config { limits, ..Config::default() }, open())
+        Self::named_in(&Network::default(), name)
+    }
+
+    /// A server of this name on a network with others.
+    #[must_use]
+    pub fn named_in(network: &Network, name: &str) -> Self {
+        Self::built_in(network, name, federation::Config::default())
+    }
+
+    /// A server on a network, with this configuration of federation.
+    #[must_use]
+    pub fn built_in(network: &Network, name: &str, federation: federation::Config) -> Self {
+        Self::build(Build { network, name, config: unlimited(), users: open(), federation })
     }
 
     /// A server with this configuration of accounts.
     #[must_use]
     pub fn with_users(users: users::Config) -> Self {
-        let limits = limits::Config { enabled: false, ..limits::Config::default() };
-        Self::build("hearth.test", Config { limits, ..Config::default() }, users)
+        Self::with_both(unlimited(), users)
     }
 
     /// A server with this configuration, rate limits and all.
     #[must_use]
     pub fn with(config: Config) -> Self {
-        Self::build("hearth.test", config, open())
+        Self::with_both(config, open())
     }
 
     /// A server with both.
     #[must_use]
     pub fn with_both(config: Config, users: users::Config) -> Self {
-        Self::build("hearth.test", config, users)
+        let federation = federation::Config::default();
+        Self::build(Build { network: &Network::default(), name: "hearth.test", config, users, federation })
     }
 
-    fn build(name: &str, config: Config, users: users::Config) -> Self {
+    fn build(build: Build<'_>) -> Self {
+        let Build { network, name, config, users, federation } = build;
         let store = Arc::new(Store::in_memory(name, &tables()).expect("a store in memory opens"));
         let clock = Arc::new(TestClock(AtomicU64::new(1_767_225_600_000)));
         let folder = Arc::new(tempfile::tempdir().expect("a folder"));
         let media = media::Media::open(folder.path(), media::Config::default()).expect("an empty folder");
         users.appservices.make_senders(&store, clock.now_ms()).expect("the store in memory does not fail");
         let server = Server::new(Setup {
-            identity: rooms::Identity {
-                server_name: name.try_into().expect("a server name"),
-                key: protocol::keys::SigningKey::from_seed("test", &[1; 32]).expect("a key version"),
-            },
+            identity: rooms::Identity { server_name: name.try_into().expect("a server name"), key: signing_key(name) },
             config,
             users,
             media: Arc::new(media),
             store,
+            federation,
+            transport: Arc::new(network.clone()),
             clock: clock.clone(),
             rng: StdRng::seed_from_u64(name.bytes().map(u64::from).sum()),
         });
+        server.federation.publish_own_key().expect("the store in memory does not fail");
         let (client, metrics) = (router(&server, config::Kind::Client), router(&server, config::Kind::Metrics));
-        Self { server, clock, client, metrics, _folder: folder }
+        let federation = Arc::new(router(&server, config::Kind::Federation));
+        network.connect(name, &federation);
+        Self { server, clock, client, metrics, federation, network: network.clone(), _folder: folder }
     }
 
-    /// The same server with only these endpoints.
+    /// The same server with only these endpoints, for its network too.
     #[must_use]
     pub fn serving(mut self, routes: Vec<Route>) -> Self {
         self.client = service(&self.server, routes);
+        self.federation = Arc::new(self.client.clone());
+        self.network.connect(self.server.name.as_str(), &self.federation);
         self
     }
 

@@ -4,6 +4,7 @@
 //! to disk, and readers see only what is. Only this layer knows RocksDB.
 
 mod cache;
+mod clock;
 mod commit;
 mod error;
 mod key;
@@ -17,6 +18,7 @@ mod tx;
 mod value;
 mod watch;
 
+pub use clock::{Clock, SystemClock};
 pub use commit::{Pending, Store};
 pub use error::{Error, Result};
 pub use key::{AsKey, Key, KeyPart, KeyTail, Lead, Prefix, Range, RoomNo, Seq, UserNo};

@@ -20,9 +20,17 @@ fn rocksdb_of(selection: &[&str]) -> BTreeSet<String> {
 fn rocksdb_is_the_same_for_every_package() {
     let whole = rocksdb_of(&["--workspace"]);
     assert!(whole.iter().any(|line| line.starts_with("librocksdb-sys ")), "{whole:?}");
-    for layer in
-        ["hearth", "hearth-store", "hearth-users", "hearth-rooms", "hearth-media", "hearth-views", "hearth-admin", "hearth-http"]
-    {
+    for layer in [
+        "hearth",
+        "hearth-store",
+        "hearth-users",
+        "hearth-rooms",
+        "hearth-media",
+        "hearth-views",
+        "hearth-federation",
+        "hearth-admin",
+        "hearth-http",
+    ] {
         assert_eq!(rocksdb_of(&["--package", layer]), whole, "{layer}: unify the features in src/store/Cargo.toml");
     }
 }

@@ -43,7 +43,14 @@ mod voip;
 mod well_known;
 mod with;
 
+pub(crate) use with::With;
+
 use crate::route::Route;
+
+/// What tells other servers where this one is.
+pub(crate) fn discovery_of_servers() -> Vec<Route> {
+    well_known::for_servers()
+}
 
 /// All endpoints of the client-server API.
 pub(crate) fn routes() -> Vec<Route> {
@@ -81,6 +88,7 @@ pub(crate) fn routes() -> Vec<Route> {
         versions::routes(),
         voip::routes(),
         well_known::routes(),
+        well_known::for_servers(),
     ];
     nouns.into_iter().flatten().collect()
 }

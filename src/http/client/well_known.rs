@@ -11,9 +11,12 @@ use crate::{Arrival, Call, Class, Error, Place, Result, Route, auth::Public, err
 pub(crate) fn routes() -> Vec<Route> {
     vec![
         streaming(Place::at(Method::GET, &["/.well-known/matrix/client"]), Public, Class::Free, client),
-        streaming(Place::at(Method::GET, &["/.well-known/matrix/server"]), Public, Class::Free, server),
         streaming(Place::at(Method::GET, &["/.well-known/matrix/support"]), Public, Class::Free, support),
     ]
+}
+
+pub(crate) fn for_servers() -> Vec<Route> {
+    vec![streaming(Place::at(Method::GET, &["/.well-known/matrix/server"]), Public, Class::Free, server)]
 }
 
 async fn client(call: Call<()>, _: Arrival) -> Result<Response> {

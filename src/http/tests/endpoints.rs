@@ -24,7 +24,7 @@ fn endpoints_are_as_listed() {
 
 #[test]
 fn no_method_of_a_path_is_declared_twice() {
-    for kind in [Kind::Client, Kind::Metrics] {
+    for kind in [Kind::Client, Kind::Federation, Kind::Metrics] {
         let mut seen = BTreeSet::new();
         for route in routes(kind) {
             for (path, _) in &route.place.paths {

@@ -1,0 +1,96 @@
+//! Back-off: a server that does not answer is asked less and less often, until it shows life.
+
+use rand::RngExt as _;
+use ruma::ServerName;
+use serde::{Deserialize, Serialize};
+use store::{Preset, Read as _, Table};
+
+use crate::{Error, Federation, Result};
+
+pub(crate) static DESTINATIONS: Table<String, Destination> =
+    Table::new("destinations", "Other servers that did not answer: how often, and when they are asked again.")
+        .read_by(Preset::Scan);
+
+/// The wait after the first failure. It doubles with each.
+const FIRST_MS: u64 = 5_000;
+/// The longest wait.
+const LONGEST_MS: u64 = 24 * 60 * 60 * 1000;
+/// How long one that is not asked any more is remembered.
+const KEPT_MS: u64 = 14 * 24 * 60 * 60 * 1000;
+
+/// A server that did not answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Destination {
+    failures: u32,
+    retry_ms: u64,
+}
+
+impl Federation {
+    /// When this server may be asked again, in milliseconds since 1970; `None` where it may be now.
+    ///
+    /// # Errors
+    /// As the store.
+    pub fn backed_off_until(&self, destination: &ServerName) -> Result<Option<u64>> {
+        let row = self.store.snapshot().get(&DESTINATIONS, &destination.as_str())?;
+        Ok(row.map(|row| row.retry_ms).filter(|retry_ms| *retry_ms > self.now_ms()))
+    }
+
+    pub(crate) fn check_backoff(&self, destination: &ServerName) -> Result<()> {
+        self.backed_off_until(destination)?.map_or(Ok(()), |until_ms| Err(Error::BackedOff { until_ms }))
+    }
+
+    /// Notes that a server did not answer. Of those who asked at the same time only the first counts.
+    pub(crate) fn note_failure(&self, destination: &ServerName) -> Result<()> {
+        let (now_ms, jitter) = (self.now_ms(), self.rng().random_range(0.8..1.2));
+        let note = |tx: &mut store::Tx<'_>| {
+            let row = tx.latest(&DESTINATIONS, &destination.as_str())?;
+            let row = row.unwrap_or(Destination { failures: 0, retry_ms: 0 });
+            if row.retry_ms > now_ms {
+                return Ok(());
+            }
+            let wait_ms = FIRST_MS.saturating_mul(1_u64 << row.failures.min(20)).min(LONGEST_MS);
+            let row = Destination {
+                failures: row.failures.saturating_add(1),
+                retry_ms: now_ms.saturating_add((wait_ms as f64 * jitter) as u64),
+            };
+            tx.put(&DESTINATIONS, &destination.as_str(), &row)
+        };
+        // A row that a crash takes back costs one vain request.
+        self.store.transact(&[], note)?.soft();
+        Ok(())
+    }
+
+    /// Notes that a server shows life: it answered, or sent a request with a valid signature.
+    ///
+    /// # Errors
+    /// As the store.
+    pub fn note_life(&self, destination: &ServerName) -> Result<()> {
+        if !self.store.snapshot().contains(&DESTINATIONS, &destination.as_str())? {
+            return Ok(());
+        }
+        self.store.transact(&[], |tx| tx.delete(&DESTINATIONS, &destination.as_str()))?.soft();
+        Ok(())
+    }
+
+    /// Forgets up to `max` servers that have not been asked for long, and says how many those were.
+    ///
+    /// # Errors
+    /// As the store.
+    pub fn prune_destinations(&self, max: usize) -> Result<usize> {
+        let before_ms = self.now_ms().saturating_sub(KEPT_MS);
+        let db = self.store.snapshot();
+        let mut old = Vec::new();
+        for row in db.range(&DESTINATIONS, store::Range::of(&()))? {
+            let (name, row) = row?;
+            if row.retry_ms < before_ms {
+                old.push(name);
+            }
+            if old.len() >= max {
+                break;
+            }
+        }
+        let forget = |tx: &mut store::Tx<'_>| old.iter().try_for_each(|name| tx.delete(&DESTINATIONS, &name.as_str()));
+        self.store.transact(&[], forget)?.soft();
+        Ok(old.len())
+    }
+}

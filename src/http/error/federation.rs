@@ -1,0 +1,44 @@
+//! Errors of other servers. What one said never reaches a client as if this server said it.
+
+use federation::Refusal;
+use http::StatusCode;
+
+use super::Error;
+
+impl From<federation::Error> for Error {
+    fn from(error: federation::Error) -> Self {
+        use federation::Error as E;
+        match error {
+            E::Disabled => Self::federation_disabled(),
+            E::Itself => Self::not_found("This server has no such thing"),
+            E::Unreachable(_) | E::BackedOff { .. } => Self::bad_gateway("The other server cannot be reached"),
+            E::TimedOut => Self::new(StatusCode::GATEWAY_TIMEOUT, "M_UNKNOWN", "The other server did not answer in time"),
+            E::BadAnswer(_) => Self::bad_gateway("The other server's answer cannot be used"),
+            E::Refused(refusal) => refused(&refusal),
+            E::Rooms(error) => error.into(),
+            E::Users(error) => error.into(),
+            E::Media(error) => error.into(),
+            E::Store(error) => error.into(),
+            E::Internal(message) => Self::internal(message),
+        }
+    }
+}
+
+/// Of a refusal those codes reach the client that it can act on.
+fn refused(refusal: &Refusal) -> Error {
+    const KNOWN: [(StatusCode, &str); 8] = [
+        (StatusCode::NOT_FOUND, "M_NOT_FOUND"),
+        (StatusCode::FORBIDDEN, "M_FORBIDDEN"),
+        (StatusCode::BAD_REQUEST, "M_INCOMPATIBLE_ROOM_VERSION"),
+        (StatusCode::BAD_REQUEST, "M_UNABLE_TO_AUTHORISE_JOIN"),
+        (StatusCode::BAD_REQUEST, "M_UNABLE_TO_GRANT_JOIN"),
+        (StatusCode::BAD_REQUEST, "M_INVALID_PARAM"),
+        (StatusCode::PAYLOAD_TOO_LARGE, "M_TOO_LARGE"),
+        (StatusCode::GATEWAY_TIMEOUT, "M_NOT_YET_UPLOADED"),
+    ];
+    let told = |errcode: &str| format!("The other server refused with {errcode}: {}", refusal.message);
+    match KNOWN.iter().find(|(status, errcode)| *status == refusal.status && *errcode == refusal.errcode) {
+        Some((status, errcode)) => Error::new(*status, errcode, told(errcode)),
+        None => Error::bad_gateway(told(&refusal.errcode)),
+    }
+}
