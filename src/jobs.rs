@@ -94,6 +94,18 @@ const JOBS: &[Job] = &[
         run: |context| Box::pin(profiles::run(context)),
     },
     Job {
+        name: "purges",
+        about: "Finishes purges of rooms that were cut off",
+        every: MINUTE,
+        run: |context| Box::pin(finish_purges(context)),
+    },
+    Job {
+        name: "state_nodes",
+        about: "Removes what forks leave behind of the states of rooms",
+        every: HOUR,
+        run: |context| Box::pin(collect_state(context)),
+    },
+    Job {
         name: "transactions",
         about: "Forgets the transactions of clients that are too old to be sent again",
         every: HOUR,
@@ -117,6 +129,50 @@ async fn expel_guests(context: Arc<Context>) -> Outcome {
 async fn expire_typing(context: Arc<Context>) -> Outcome {
     let ended = rooms::typing::expire(&context.server.store, context.server.now_ms())?;
     Ok(format!("{ended} users no longer type"))
+}
+
+async fn finish_purges(context: Arc<Context>) -> Outcome {
+    // Writes wait for the disk here, so not on an async thread.
+    let work = move || -> Outcome {
+        let server = &context.server;
+        let rooms = rooms::purge::begun(&server.store.snapshot())?;
+        for room in &rooms {
+            while !server.is_stopping() {
+                match rooms::purge::step(&server.store, &server.identity.server_name, *room) {
+                    Ok(rooms::purge::Step::More(_)) => {}
+                    Ok(rooms::purge::Step::Done) => break,
+                    Err(rooms::Error::Forbidden(why)) => {
+                        tracing::warn!(room = room.0, why, "the purge of a room is given up");
+                        break;
+                    }
+                    Err(error) => return Err(error.into()),
+                }
+            }
+        }
+        Ok(format!("went on with {} purges", rooms.len()))
+    };
+    tokio::task::spawn_blocking(work).await?
+}
+
+async fn collect_state(context: Arc<Context>) -> Outcome {
+    let work = move || -> Outcome {
+        let server = &context.server;
+        let due = rooms::collect::due(&server.store.snapshot())?;
+        let (mut looked_at, mut removed) = (0, 0);
+        for room in due {
+            if server.is_stopping() {
+                break;
+            }
+            match rooms::collect::collect(&server.store, room, || server.is_stopping()) {
+                Ok(collected) => (looked_at, removed) = (looked_at + 1, removed + collected.removed),
+                // Purged meanwhile.
+                Err(rooms::Error::UnknownRoom) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(format!("removed {removed} tree nodes of {looked_at} rooms"))
+    };
+    tokio::task::spawn_blocking(work).await?
 }
 
 async fn refresh_presence(context: Arc<Context>) -> Outcome {

@@ -40,12 +40,14 @@ impl Cursor {
 }
 
 /// What was found.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Part {
     /// The room that was checked; none where there are no more.
     pub room: Option<OwnedRoomId>,
     /// How many of its events.
     pub events: usize,
+    /// How many of these are signed only with keys that are not known here.
+    pub unknown_keys: usize,
     /// What is wrong.
     pub faults: Vec<Fault>,
     /// How to go on; none at the end.
@@ -70,11 +72,13 @@ impl Operation for Check {
     fn run(self, server: &Homeserver, _: u64, _: &mut StdRng) -> Result<Part> {
         let db = server.store.snapshot();
         let Some((no, event)) = self.begin(&db)? else {
-            return Ok(Part { room: None, events: 0, faults: Vec::new(), next: None });
+            return Ok(Part::default());
         };
         let id = numbers::room(&db, no)?.id.clone();
         let checked = check::events(&db, no, event, PART_MAX)?;
+        let signatures = check::signatures(&db, no, event, PART_MAX, &server.keys)?;
         let mut faults = checked.faults;
+        faults.extend(signatures.faults);
         if checked.more_after.is_none() {
             faults.extend(check::end(&db, no)?);
         }
@@ -82,6 +86,7 @@ impl Operation for Check {
         let fault = |fault: check::Fault| Fault { room: id.clone(), event: fault.event, what: fault.what };
         Ok(Part {
             events: checked.events,
+            unknown_keys: signatures.unknown,
             faults: faults.into_iter().map(fault).collect(),
             next: more.then_some(Cursor { room: no, event: checked.more_after }),
             room: Some(id),
@@ -114,7 +119,7 @@ mod tests {
     #[test]
     fn a_server_without_rooms_is_well() {
         let part = ask(&homeserver(), &Check::default()).unwrap();
-        assert_eq!(part, Part { room: None, events: 0, faults: Vec::new(), next: None });
+        assert_eq!(part, Part::default());
         let unknown = Check { room: Some("!nowhere:hearth.test".try_into().unwrap()), after: None };
         assert!(matches!(ask(&homeserver(), &unknown), Err(Error::NoSuchRoom(_))));
     }

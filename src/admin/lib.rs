@@ -7,20 +7,27 @@
 
 pub mod check;
 mod error;
+pub mod graph;
 pub mod jobs;
+pub mod purge;
 pub mod registration_tokens;
 mod secret;
 pub mod users;
+pub mod why;
 
 use std::sync::Arc;
 
+use protocol::verify::VerifyKey;
 use rand::rngs::StdRng;
-use ruma::OwnedServerName;
+use ruma::{OwnedServerName, ServerName};
 use serde::{Serialize, de::DeserializeOwned};
 use store::Store;
 
 pub use error::{Error, Result};
 pub use secret::Secret;
+
+/// Gives a server's key by its id, where it is known.
+pub type KnownKeys = Box<dyn Fn(&ServerName, &str) -> Option<VerifyKey> + Send + Sync>;
 
 /// The homeserver that is administrated, running or not.
 pub struct Homeserver {
@@ -28,6 +35,8 @@ pub struct Homeserver {
     pub name: OwnedServerName,
     /// All that is stored.
     pub store: Arc<Store>,
+    /// The keys with which events can be checked: its own, and what is known of others'.
+    pub keys: KnownKeys,
     /// What its background jobs do, where it is running.
     pub jobs: Option<Arc<jobs::Board>>,
 }
@@ -59,6 +68,9 @@ const OPERATIONS: &[Entry] = &[
     entry::<registration_tokens::Create>(),
     entry::<registration_tokens::Delete>(),
     entry::<registration_tokens::List>(),
+    entry::<graph::Graph>(),
+    entry::<purge::Purge>(),
+    entry::<why::Why>(),
     entry::<users::Create>(),
     entry::<users::Deactivate>(),
     entry::<users::List>(),
@@ -98,7 +110,7 @@ mod testing {
     pub(crate) fn homeserver() -> Homeserver {
         let tables = [::users::TABLES, rooms::TABLES, media::TABLES].concat();
         let store = Arc::new(Store::in_memory("hearth.test", &tables).unwrap());
-        Homeserver { name: "hearth.test".try_into().unwrap(), store, jobs: None }
+        Homeserver { name: "hearth.test".try_into().unwrap(), store, keys: Box::new(|_, _| None), jobs: None }
     }
 
     /// Runs an operation as the socket does: by name, through JSON.

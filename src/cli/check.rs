@@ -23,12 +23,13 @@ pub(super) fn run(options: Options) -> Result<()> {
     let mut operator = Operator::find(&place)?;
     // Shown on a terminal only.
     let progress = ProgressBar::new_spinner();
-    let (mut events, mut rooms, mut faults) = (0, 0, 0);
+    let (mut events, mut rooms, mut faults, mut unknown_keys) = (0, 0, 0, 0);
     let mut after = None;
     loop {
         let part: Part = operator.ask(Check { room: room.clone(), after })?;
         events += part.events;
         faults += part.faults.len();
+        unknown_keys += part.unknown_keys;
         for fault in &part.faults {
             let event = fault.event.as_deref().map(|event| format!(" {event}")).unwrap_or_default();
             let line = if json { serde_json::to_string(fault)? } else { format!("{}{event}: {}", fault.room, fault.what) };
@@ -50,5 +51,13 @@ pub(super) fn run(options: Options) -> Result<()> {
             "{faults} faults in {events} events of {rooms} rooms. Restore a backup from before them, and please report them with the lines above"
         )));
     }
-    if json { Ok(()) } else { say(&format!("All is well with {events} events of {rooms} rooms.")) }
+    if json {
+        return Ok(());
+    }
+    if unknown_keys > 0 {
+        say(&format!(
+            "{unknown_keys} events are signed with keys that are not known here: nobody can tell whether they are right."
+        ))?;
+    }
+    say(&format!("All is well with {events} events of {rooms} rooms."))
 }

@@ -7,6 +7,7 @@ mod notify;
 mod operator;
 mod password;
 mod registration_token;
+mod room;
 mod serve;
 mod socket;
 mod time;
@@ -52,6 +53,9 @@ enum Command {
     /// Make, list and delete the tokens that let people register, whether the server is running or not.
     #[command(subcommand)]
     RegistrationToken(registration_token::Command),
+    /// Look into a room, or remove one, whether the server is running or not.
+    #[command(subcommand)]
+    Room(room::Command),
     /// Check that what is stored holds together, whether the server is running or not.
     Check(check::Options),
     /// Check the configuration without starting anything.
@@ -178,6 +182,7 @@ fn run(cli: Cli) -> Result<()> {
         Command::Serve { place, serve } => serve::run(&place, &serve),
         Command::User(command) => user::run(command),
         Command::RegistrationToken(command) => registration_token::run(command),
+        Command::Room(command) => room::run(command),
         Command::Check(options) => check::run(options),
         Command::CheckConfig { place, serve } => check_config::run(&place, &serve),
         Command::GenerateSigningKey { place } => generate_signing_key::run(&place),

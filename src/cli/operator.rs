@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
-use admin::{Homeserver, Operation};
+use admin::{Homeserver, KnownKeys, Operation};
 use http_layer::{Clock as _, SystemClock};
 use rand::rngs::StdRng;
+use ruma::{OwnedServerName, ServerName};
+use store::Store;
 
 use super::{Failure, Place, Result, socket};
 use crate::{
@@ -39,7 +41,11 @@ impl Operator {
 
     fn open(config: &Config) -> Result<Self> {
         match folder::open(config) {
-            Ok(folder) => Ok(Self::Stopped(Homeserver { name: folder.name, store: Arc::new(folder.store), jobs: None })),
+            Ok(folder::Folder { name, store }) => {
+                let store = Arc::new(store);
+                let keys = known_keys(name.clone(), Arc::clone(&store));
+                Ok(Self::Stopped(Homeserver { name, store, keys, jobs: None }))
+            }
             Err(folder::Error::Store(store::Error::Locked(folder))) => {
                 let folder = folder.display();
                 Err(Failure(format!(
@@ -59,4 +65,14 @@ impl Operator {
             }
         }
     }
+}
+
+/// The keys with which events can be checked: all that are stored.
+pub(super) fn known_keys(own: OwnedServerName, store: Arc<Store>) -> KnownKeys {
+    Box::new(move |server: &ServerName, id: &str| {
+        federation::keys::stored(&store.snapshot(), &own, server, id).unwrap_or_else(|error| {
+            tracing::warn!(%error, %server, id, "a key could not be read");
+            None
+        })
+    })
 }

@@ -17,7 +17,7 @@ use tokio::{
 };
 use users::accounts;
 
-use super::{Failure, Place, Result, Serve, notify, socket};
+use super::{Failure, Place, Result, Serve, notify, operator, socket};
 use crate::{
     appservices,
     config::{Config, Loaded},
@@ -78,7 +78,8 @@ fn build(config: Config) -> Result<Hearth> {
     });
     server.federation.publish_own_key().map_err(|error| Failure(error.to_string()))?;
     let board = Arc::new(Board::default());
-    let homeserver = Arc::new(Homeserver { name, store, jobs: Some(Arc::clone(&board)) });
+    let keys = operator::known_keys(name.clone(), Arc::clone(&store));
+    let homeserver = Arc::new(Homeserver { name, store, keys, jobs: Some(Arc::clone(&board)) });
     let jobs = Arc::new(jobs::Context { server: Arc::clone(&server), media });
     Ok(Hearth { server, homeserver, jobs, board })
 }

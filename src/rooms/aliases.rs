@@ -105,6 +105,15 @@ pub(crate) fn move_all(tx: &mut Tx<'_>, from: RoomNo, to: RoomNo) -> Result<()> 
     Ok(())
 }
 
+/// Takes all names from a room that goes.
+pub(crate) fn forget(tx: &mut Tx<'_>, room: RoomNo) -> Result<()> {
+    for alias in of_room(tx, room)? {
+        tx.delete(&ALIASES, &alias.as_str())?;
+        tx.delete(&ROOM_ALIASES, &(room, alias.as_str()))?;
+    }
+    Ok(())
+}
+
 /// Takes a name from a room.
 ///
 /// # Errors

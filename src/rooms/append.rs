@@ -9,9 +9,9 @@ use users::numbers as user_numbers;
 use crate::{
     EventNo, Result, chains,
     events::{self, Standing, StoredEvent, Txn},
-    guests,
+    expected, guests,
     head::OpenRoom,
-    members, redaction, relations, resolve, state,
+    members, redaction, refusals, relations, resolve, state,
     state::Root,
     timeline, times,
 };
@@ -47,6 +47,8 @@ impl Accepted {
 pub(crate) fn append(room: &mut OpenRoom<'_, '_>, accepted: Accepted) -> Result<EventNo> {
     let Accepted { event, place, txn } = accepted;
     let (no, mut stored) = known(room, &event)?;
+    // An outlier may have been redacted.
+    let event = Arc::clone(&stored.event);
     let pos = room.next_pos()?;
     let old = room.head.state;
     stored.header.pos = Some(pos);
@@ -71,6 +73,7 @@ pub(crate) fn append(room: &mut OpenRoom<'_, '_>, accepted: Accepted) -> Result<
     relations::apply(room, &event, no, pos, stored.header.sender)?;
     redaction::apply(room, &event, no)?;
     guests::apply(room, &event, stored.header.replaces)?;
+    expected::apply(room, &event.id)?;
     Ok(no)
 }
 
@@ -81,7 +84,7 @@ pub(crate) fn put_aside(room: &mut OpenRoom<'_, '_>, event: &Arc<Event>, place: 
     stored.header.standing = standing;
     set_state(room, no, &mut stored, place.before)?;
     stored.header.current = room.head.state;
-    put(room, no, &stored)?;
+    put_refused(room, no, &stored)?;
     Ok(no)
 }
 
@@ -89,8 +92,15 @@ pub(crate) fn put_aside(room: &mut OpenRoom<'_, '_>, event: &Arc<Event>, place: 
 pub(crate) fn put_outlier(room: &mut OpenRoom<'_, '_>, event: &Arc<Event>, standing: Standing) -> Result<EventNo> {
     let (no, mut stored) = known(room, event)?;
     stored.header.standing = standing;
-    put(room, no, &stored)?;
+    put_refused(room, no, &stored)?;
     Ok(no)
+}
+
+/// Stores an event that is not shown, of which the log tells where it was refused.
+fn put_refused(room: &mut OpenRoom<'_, '_>, no: EventNo, stored: &StoredEvent) -> Result<()> {
+    put(room, no, stored)?;
+    refusals::log((room.no, &room.room), stored);
+    expected::apply(room, &stored.header.id)
 }
 
 /// What is stored of the event, or a new row for it, with its link among auth chains.

@@ -39,6 +39,11 @@ pub struct Link {
 }
 
 impl Link {
+    /// The tree of how far its ancestors go.
+    pub(crate) fn reach(self) -> NodeNo {
+        self.reach
+    }
+
     /// Whether this is `other`, or has it among its ancestors.
     fn includes(self, db: &impl Read, room: RoomNo, other: Self) -> Result<bool> {
         if self.chain == other.chain {
@@ -179,7 +184,7 @@ fn closure(db: &impl Read, room: RoomNo, events: &[EventNo]) -> Result<BTreeMap<
             *entry = place.max(*entry);
         };
         reached(link.chain, link.place);
-        tree::walk_unseen(db, room, link.reach.0, 0, &mut seen, &mut reached)?;
+        tree::walk_unseen(db, room, link.reach.0, 0, &mut |node| seen.insert(node), &mut reached)?;
     }
     Ok(reach)
 }

@@ -2,8 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use protocol::{event::Event, hash, redact, version::RoomVersion};
-use ruma::OwnedEventId;
+use protocol::{
+    event::Event,
+    hash,
+    parse::RawPdu,
+    redact,
+    verify::{VerifyError, VerifyKey},
+    version::RoomVersion,
+};
+use ruma::{OwnedEventId, ServerName};
 use store::{Read, RoomNo};
 use users::numbers as user_numbers;
 
@@ -12,7 +19,7 @@ use crate::{
     events::{self, StoredEvent},
     head,
     members::{self, Membership},
-    numbers,
+    numbers, resolve,
     state::{self, Root},
     timeline,
 };
@@ -63,6 +70,62 @@ pub fn events(db: &impl Read, room: RoomNo, after: EventNo, limit: u32) -> Resul
     Ok(checked)
 }
 
+/// What a part of a room's events was found to be signed by.
+#[derive(Clone, Debug, Default)]
+pub struct Signatures {
+    /// How many events were signed only with keys that are not known here.
+    pub unknown: usize,
+    /// What is wrong.
+    pub faults: Vec<Fault>,
+}
+
+/// Checks the signatures of the events of a room after this one, of `limit` at most. `key` gives a server's key by its id, for as long as
+/// it counts, if it is known here.
+///
+/// # Errors
+/// As [`events`], which tells of rows that cannot be read.
+pub fn signatures(
+    db: &impl Read,
+    room: RoomNo,
+    after: EventNo,
+    limit: u32,
+    key: impl Fn(&ServerName, &str) -> Option<VerifyKey>,
+) -> Result<Signatures> {
+    let version = numbers::room(db, room)?.version()?;
+    let until = EventNo(after.0.saturating_add(limit)).min(EventNo(head(db, room)?.events));
+    let mut checked = Signatures::default();
+    for no in (after.0 + 1..=until.0).map(EventNo) {
+        let Ok(stored) = readable(events::event(db, room, no))? else { continue };
+        let what = match verified(&stored, version, &key) {
+            Ok(true) => continue,
+            Ok(false) => {
+                checked.unknown += 1;
+                continue;
+            }
+            Err(what) => what,
+        };
+        checked.faults.push(Fault { event: Some(stored.header.id.clone()), what });
+    }
+    Ok(checked)
+}
+
+/// Whether an event's signatures could be checked; or what is wrong with them.
+fn verified(
+    stored: &StoredEvent,
+    version: &'static RoomVersion,
+    key: impl Fn(&ServerName, &str) -> Option<VerifyKey>,
+) -> std::result::Result<bool, String> {
+    let object = stored.event.object().map_err(|error| error.to_string())?;
+    let parsed = RawPdu::from_object(object).parse(version).map_err(|error| error.to_string())?;
+    match parsed.verify(key) {
+        Ok(_) => Ok(true),
+        Err(VerifyError::UnknownKey(_)) => Ok(false),
+        // What said that the invitation was for a third party, and needed no signature, is gone.
+        Err(VerifyError::Unsigned(_)) if stored.header.redacted_by.is_some() && stored.event.kind == "m.room.member" => Ok(false),
+        Err(wrong) => Err(wrong.to_string()),
+    }
+}
+
 /// What was read, or that a row is not there or is none: a fault, not a failure.
 fn readable<T>(read: Result<T>) -> Result<std::result::Result<T, String>> {
     match read {
@@ -73,7 +136,7 @@ fn readable<T>(read: Result<T>) -> Result<std::result::Result<T, String>> {
 }
 
 /// What is wrong with one event.
-fn event(db: &impl Read, room: RoomNo, no: EventNo, stored: &StoredEvent, version: &RoomVersion) -> Result<Vec<String>> {
+fn event(db: &impl Read, room: RoomNo, no: EventNo, stored: &StoredEvent, version: &'static RoomVersion) -> Result<Vec<String>> {
     let mut faults = Vec::new();
     let header = &stored.header;
     if events::find(db, &header.id)? != Some((room, no)) {
@@ -88,7 +151,7 @@ fn event(db: &impl Read, room: RoomNo, no: EventNo, stored: &StoredEvent, versio
         faults.push("it is not in its place in the timeline".to_owned());
     }
     if header.dag.is_some() {
-        faults.extend(states(db, room, no, stored)?.map(str::to_owned));
+        faults.extend(states(db, room, no, stored, version)?.map(str::to_owned));
     }
     Ok(faults)
 }
@@ -107,15 +170,19 @@ fn hashes(stored: &StoredEvent, version: &RoomVersion) -> Option<&'static str> {
     (!intact && redacted != object).then_some("its content hash does not hold")
 }
 
-/// The state before an event is that after its parent, and the state after it differs from that by the event alone.
-fn states(db: &impl Read, room: RoomNo, no: EventNo, stored: &StoredEvent) -> Result<Option<&'static str>> {
+/// The state before an event is what those after its parents resolve to, and the state after it differs from that by the event alone.
+fn states(
+    db: &impl Read,
+    room: RoomNo,
+    no: EventNo,
+    stored: &StoredEvent,
+    version: &'static RoomVersion,
+) -> Result<Option<&'static str>> {
     let header = &stored.header;
-    if let [parent] = stored.event.prev_events.as_slice()
-        && let Some((_, parent)) = events::by_id(db, room, parent)?
-        && parent.header.dag.is_some()
-        && !state::difference(db, room, parent.header.after, header.before)?.is_empty()
+    if let Some(states) = after_parents(db, room, stored)?
+        && !resolve::is_resolved(db, room, version, &states, header.before)?
     {
-        return Ok(Some("the state before it is not that after its parent"));
+        return Ok(Some("the state before it is not what those after its parents resolve to"));
     }
     let changes = state::difference(db, room, header.before, header.after)?;
     let own = stored.event.state_key.is_some() && stored.rejection().is_none();
@@ -125,6 +192,18 @@ fn states(db: &impl Read, room: RoomNo, no: EventNo, stored: &StoredEvent) -> Re
         _ => false,
     };
     Ok((!holds).then_some("the state after it is not the one that it makes"))
+}
+
+/// The states after the parents of an event, unless one was not here when the event came: then the state before it was given.
+fn after_parents(db: &impl Read, room: RoomNo, stored: &StoredEvent) -> Result<Option<Vec<Root>>> {
+    let mut states = Vec::with_capacity(stored.event.prev_events.len());
+    for id in &stored.event.prev_events {
+        match events::by_id(db, room, id)? {
+            Some((no, parent)) if chains::is_before(db, room, no, &stored.header)? => states.push(parent.header.after),
+            _ => return Ok(None),
+        }
+    }
+    Ok(Some(states))
 }
 
 /// Checks what moves with a room's end: extremities, current state, members.

@@ -1,6 +1,6 @@
 //! The moving end of a room: forward extremities, current state, counters. One row a room, read once by each write.
 
-use std::{cell::RefCell, sync::Arc};
+use std::sync::Arc;
 
 use protocol::{event::Event, version::RoomVersion};
 use serde::{Deserialize, Serialize};
@@ -91,15 +91,7 @@ impl<'t, 's> OpenRoom<'t, 's> {
 
     /// Calls `judge` with a state as the protocol's functions ask for it.
     pub fn with_state<T>(&self, root: Root, judge: impl FnOnce(&dyn Fn(&str, &str) -> Option<Arc<Event>>) -> T) -> Result<T> {
-        let failed = RefCell::new(None);
-        let verdict = judge(&|kind, key| match state::event(self.tx, self.no, root, kind, key) {
-            Ok(stored) => stored.map(|stored| Arc::clone(&stored.event)),
-            Err(error) => {
-                failed.borrow_mut().get_or_insert(error);
-                None
-            }
-        });
-        failed.into_inner().map_or(Ok(verdict), Err)
+        state::with_events(self.tx, self.no, root, judge)
     }
 
     /// Stores the moved end.

@@ -7,20 +7,25 @@ pub mod aliases;
 mod append;
 pub mod chains;
 pub mod check;
+pub mod collect;
 pub mod create;
 pub mod directory;
 mod error;
 pub mod events;
+mod expected;
 pub mod format;
+pub mod graph;
 pub mod guests;
 mod head;
 pub mod members;
 pub mod membership;
 pub mod numbers;
 pub mod presence;
+pub mod purge;
 pub mod receipts;
 pub mod receive;
 mod redaction;
+mod refusals;
 pub mod relations;
 mod resolve;
 pub mod send;
@@ -35,6 +40,7 @@ pub mod typing;
 pub mod unread;
 pub mod upgrade;
 pub mod visibility;
+pub mod why;
 
 pub use error::{Error, Result};
 pub use head::{Head, head};
@@ -49,9 +55,11 @@ pub const TABLES: &[&TableSpec] = &[
     aliases::ROOM_ALIASES.spec(),
     chains::AUTH_CHAINS.spec(),
     chains::CITED.spec(),
+    collect::COLLECTED.spec(),
     directory::PUBLISHED.spec(),
     events::EVENTS.spec(),
     events::EVENT_NOS.spec(),
+    expected::EXPECTED.spec(),
     guests::WITHDRAWN.spec(),
     head::HEADS.spec(),
     members::MEMBERS.spec(),
@@ -59,6 +67,7 @@ pub const TABLES: &[&TableSpec] = &[
     numbers::ROOM_NOS.spec(),
     numbers::ROOMS.spec(),
     numbers::COUNTERS.spec(),
+    purge::PURGES.spec(),
     receipts::CHANGES.spec(),
     receipts::PRIVATE_CHANGES.spec(),
     receipts::RECEIPTS.spec(),

@@ -225,6 +225,16 @@ fn put(tx: &mut Tx<'_>, key: (RoomNo, UserNo, Kind, &str), receipt: &Receipt) ->
     Ok(tx.put(&RECEIPTS, &key, &Receipt { seq, ..receipt.clone() })?)
 }
 
+/// Deletes the rows of a user's receipts in a room that goes that are not the room's own.
+pub(crate) fn forget(tx: &mut Tx<'_>, room: RoomNo, user: UserNo) -> Result<()> {
+    let rows = tx.range(&RECEIPTS, Range::of(&Lead((room, user, Kind::Private))))?;
+    let seqs: Vec<Seq> = rows.map(|row| row.map(|(_, receipt)| receipt.seq)).collect::<store::Result<_>>()?;
+    for seq in seqs {
+        tx.delete(&PRIVATE_CHANGES, &(user, seq, room))?;
+    }
+    Ok(())
+}
+
 fn put_fully_read(tx: &mut Tx<'_>, room: RoomNo, user: UserNo, event: &EventId, pos: Pos) -> Result<()> {
     #[derive(Serialize, Deserialize)]
     struct Content {

@@ -147,7 +147,8 @@ fn receive_in(room: &mut OpenRoom<'_, '_>, event: &Arc<Event>, given: Option<&[O
     }
     let cited = cited_events(room, event)?;
     let parents = parents(room, event)?;
-    // With the state given, parents may be missing.
+    // With the state given, parents may be missing. Where none is, they tell the state better than another server.
+    let given = given.filter(|_| !parents.missing.is_empty());
     let prev_events = if given.is_some() { Vec::new() } else { parents.missing };
     if !prev_events.is_empty() || !cited.missing.is_empty() {
         return Ok(Outcome::Missing(Missing { prev_events, auth_events: cited.missing }));
@@ -256,15 +257,15 @@ fn parents(room: &OpenRoom<'_, '_>, event: &Event) -> Result<Found<EventNo>> {
 
 /// The state that these events make up.
 fn state_of(room: &mut OpenRoom<'_, '_>, ids: &[OwnedEventId]) -> Result<Root> {
-    let mut root = Root::default();
+    let mut entries = BTreeMap::new();
     for id in ids {
         let (no, stored) = events::by_id(room.tx, room.no, id)?.ok_or(Error::NotFound("an event of the state"))?;
         if stored.rejection().is_some() {
             continue;
         }
         if let Some(pair) = stored.event.state_pair() {
-            root = state::with(room.tx, room.no, &mut room.head, root, pair, no)?;
+            entries.insert(state::intern(room.tx, room.no, &mut room.head, pair)?, Some(no));
         }
     }
-    Ok(root)
+    state::changed(room.tx, room.no, &mut room.head, Root::default(), &entries)
 }

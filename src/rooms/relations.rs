@@ -12,6 +12,7 @@ use store::{Lead, Owner, Preset, Range, Read, RoomNo, Table, UserNo};
 use crate::{
     Error, EventNo, NewEvent, Pos, Result, Sender,
     events::{self, Header, StoredEvent},
+    expected::{self, Deed},
     format::Format,
     head::OpenRoom,
     threads,
@@ -165,22 +166,28 @@ pub fn children(db: &impl Read, room: RoomNo, parent: EventNo) -> Result<impl It
     Ok(rows.map(|row| row.map(|((_, _, pos), (no, rel_type))| Child { pos, no, rel_type }).map_err(Into::into)))
 }
 
-/// The step of appending that indexes the relation of an event.
+/// The step of appending that indexes the relation of an event, or lets it wait for the one that it relates to.
 pub(crate) fn apply(room: &mut OpenRoom<'_, '_>, event: &Event, no: EventNo, pos: Pos, sender: UserNo) -> Result<()> {
     let Some(relation) = of(event) else { return Ok(()) };
-    let Some((parent_no, parent)) = events::by_id(room.tx, room.no, &relation.event_id)? else { return Ok(()) };
+    let Some((parent_no, parent)) = events::by_id(room.tx, room.no, &relation.event_id)? else {
+        return expected::wait(room, &relation.event_id, Deed::Relates, no);
+    };
     let mut summary = summary(room.tx, room.no, parent_no)?.unwrap_or_default();
     let before = summary.clone();
     match relation.rel_type.as_str() {
         REPLACE if edits(event, &parent.event) && is_newest_edit(room, event, summary.edit)? => summary.edit = Some(no),
         THREAD => {
-            threads::apply(room, parent_no, summary.latest_reply.map(|(_, pos)| pos), Some(pos))?;
-            summary.latest_reply = Some((no, pos));
+            let latest = summary.latest_reply.map(|(_, pos)| pos);
+            if latest.is_none_or(|latest| latest < pos) {
+                threads::apply(room, parent_no, latest, Some(pos))?;
+                summary.latest_reply = Some((no, pos));
+            }
             summary.replies += 1;
             participate(room, parent_no, sender, 1)?;
         }
         REFERENCE => {
-            summary.references.push(no);
+            let later = later_than(room, &summary.references, pos)?;
+            summary.references.insert(summary.references.len() - later, no);
             let surplus = summary.references.len().saturating_sub(REFERENCES_MAX);
             summary.references.drain(..surplus);
         }
@@ -191,6 +198,18 @@ pub(crate) fn apply(room: &mut OpenRoom<'_, '_>, event: &Event, no: EventNo, pos
     }
     room.tx.put(&RELATIONS, &(room.no, parent_no, pos), &(no, relation.rel_type))?;
     Ok(())
+}
+
+/// How many of these events, which are in the order of the timeline, come after a place in it.
+fn later_than(room: &OpenRoom<'_, '_>, events: &[EventNo], pos: Pos) -> Result<usize> {
+    let mut later = 0;
+    for no in events.iter().rev() {
+        if events::event(room.tx, room.no, *no)?.header.pos < Some(pos) {
+            break;
+        }
+        later += 1;
+    }
+    Ok(later)
 }
 
 /// Whether an event may replace another's content ("Validity of replacement events").

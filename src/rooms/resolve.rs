@@ -37,25 +37,68 @@ pub(crate) fn after(room: &mut OpenRoom<'_, '_>, parents: &[EventNo]) -> Result<
 /// # Errors
 /// [`Error::TooComplex`].
 pub(crate) fn resolve(room: &mut OpenRoom<'_, '_>, states: &[Root]) -> Result<Root> {
-    let states: Vec<Root> = BTreeSet::from_iter(states.iter().copied()).into_iter().collect();
-    let Some((base, others)) = states.split_first() else { return Ok(Root::default()) };
-    let mut places: BTreeSet<Place> = BTreeSet::new();
-    for other in others {
-        places.extend(state::places_of_difference(room.tx, room.no, *base, *other)?.into_keys());
-    }
-    if places.is_empty() {
-        return Ok(*base);
-    }
-    let resolved = Stored { db: &*room.tx, room: room.no, version: room.version, failed: RefCell::new(None) }
-        .resolve(*base, &states, &places)?;
-    let mut root = *base;
-    for place in &places {
-        root = state::without(room.tx, room.no, &mut room.head, root, *place)?;
-    }
+    let Resolution { base, places, resolved } = Resolution::of(&*room.tx, room.no, room.version, states)?;
+    let mut changes: BTreeMap<Place, Option<EventNo>> = places.into_iter().map(|place| (place, None)).collect();
     for ((kind, key), no) in &resolved {
-        root = state::with(room.tx, room.no, &mut room.head, root, (kind, key), *no)?;
+        changes.insert(state::intern(room.tx, room.no, &mut room.head, (kind, key))?, Some(*no));
     }
-    Ok(root)
+    state::changed(room.tx, room.no, &mut room.head, base, &changes)
+}
+
+/// Whether a state is the one that these resolve to, as far as can be told: an event that was taken for allowed when they were resolved,
+/// because only others had cited it, may have turned out to be rejected since.
+pub(crate) fn is_resolved(
+    db: &impl Read,
+    room: RoomNo,
+    version: &'static RoomVersion,
+    states: &[Root],
+    state: Root,
+) -> Result<bool> {
+    let Resolution { base, places, resolved } = Resolution::of(db, room, version, states)?;
+    let mut changes: BTreeMap<Place, Option<EventNo>> = places.iter().map(|place| (*place, None)).collect();
+    for ((kind, key), no) in &resolved {
+        let Some(place) = state::place(db, room, kind, key)? else { return Ok(false) };
+        changes.insert(place, Some(*no));
+    }
+    let mut same = state::places_of_difference(db, room, base, state)?.keys().all(|place| changes.contains_key(place));
+    for (place, event) in changes {
+        same &= state::at(db, room, state, place)? == event;
+    }
+    if same {
+        return Ok(true);
+    }
+    for (state, place) in states.iter().flat_map(|state| places.iter().map(move |place| (state, place))) {
+        if let Some(no) = state::at(db, room, *state, *place)?
+            && events::event(db, room, no)?.rejection().is_some()
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// What states resolve to: one of them, but for the places where they differ, where `resolved` stands.
+struct Resolution {
+    base: Root,
+    places: BTreeSet<Place>,
+    resolved: BTreeMap<StateKey, EventNo>,
+}
+
+impl Resolution {
+    fn of(db: &impl Read, room: RoomNo, version: &'static RoomVersion, states: &[Root]) -> Result<Self> {
+        let states: Vec<Root> = BTreeSet::from_iter(states.iter().copied()).into_iter().collect();
+        let base = states.first().copied().unwrap_or_default();
+        let mut places: BTreeSet<Place> = BTreeSet::new();
+        for other in states.iter().skip(1) {
+            places.extend(state::places_of_difference(db, room, base, *other)?.into_keys());
+        }
+        if places.is_empty() {
+            return Ok(Self { base, places, resolved: BTreeMap::new() });
+        }
+        let stored = Stored { db, room, version, failed: RefCell::new(None) };
+        let resolved = stored.resolve(base, &states, &places)?;
+        Ok(Self { base, places, resolved })
+    }
 }
 
 /// A room's stored events, as resolution asks for them.

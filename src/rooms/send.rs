@@ -17,7 +17,7 @@ use store::{Lock, Pending, Read, RoomNo, Store, Table, Tx, UserNo};
 use crate::{
     Error, EventNo, Result, aliases,
     append::{Accepted, Place, append},
-    events::{self, Txn},
+    events::{self, Header, Txn},
     guests,
     head::OpenRoom,
     members::Membership,
@@ -180,7 +180,7 @@ fn end(room: &mut OpenRoom<'_, '_>) -> Result<Place> {
     Ok(Place { parents, before })
 }
 
-fn build(
+pub(crate) fn build(
     room: &OpenRoom<'_, '_>,
     identity: &Identity,
     sender: &Sender,
@@ -228,6 +228,12 @@ fn reference(room: &OpenRoom<'_, '_>, no: EventNo) -> Result<Reference> {
         EventIdFormat::Base64 | EventIdFormat::UrlSafe => None,
     };
     Ok(Reference { id: stored.header.id.clone(), hash })
+}
+
+/// Forgets the transaction that made an event of a room that goes.
+pub(crate) fn forget(tx: &mut Tx<'_>, room: RoomNo, header: &Header) -> Result<()> {
+    let Some(txn) = &header.txn else { return Ok(()) };
+    Ok(tx.delete(&TXNS, &(header.sender, txn_key(room, txn).as_str()))?)
 }
 
 /// Forgets transactions older than `before_ms`, at most `limit` of them. Returns how many went.

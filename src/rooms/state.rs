@@ -4,16 +4,17 @@
 //! keys are numbered within their room in the order they appear. A type is a subtree, and comparing two states skips what
 //! they share ([`crate::tree`]).
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{cell::RefCell, collections::BTreeMap, sync::Arc};
 
+use protocol::event::Event;
 use serde::{Deserialize, Serialize};
-use store::{Owner, Read, RoomNo, Table, Tx};
+use store::{Lead, Owner, Range, Read, RoomNo, Table, Tx};
 
 use crate::{
     EventNo, Result,
     events::{self, StoredEvent},
     head::Head,
-    tree::{NodeNo, compare, insert, lookup, remove, walk},
+    tree::{NodeNo, compare, insert, insert_all, lookup, remove, walk},
 };
 
 pub(crate) static TYPES: Table<(RoomNo, String), u32> =
@@ -67,6 +68,24 @@ pub fn content<T: serde::de::DeserializeOwned>(
     Ok(event(db, room, root, kind, key)?.and_then(|stored| serde_json::from_str(stored.event.content.get()).ok()))
 }
 
+/// Calls `judge` with a state as the protocol's functions ask for it.
+pub(crate) fn with_events<T>(
+    db: &impl Read,
+    room: RoomNo,
+    root: Root,
+    judge: impl FnOnce(&dyn Fn(&str, &str) -> Option<Arc<Event>>) -> T,
+) -> Result<T> {
+    let failed = RefCell::new(None);
+    let verdict = judge(&|kind, key| match event(db, room, root, kind, key) {
+        Ok(stored) => stored.map(|stored| Arc::clone(&stored.event)),
+        Err(error) => {
+            failed.borrow_mut().get_or_insert(error);
+            None
+        }
+    });
+    failed.into_inner().map_or(Ok(verdict), Err)
+}
+
 /// All events of a state, in the order in which their types and keys first appeared.
 ///
 /// # Errors
@@ -96,6 +115,18 @@ pub fn of_type(db: &impl Read, room: RoomNo, root: Root, kind: &str) -> Result<V
         })?;
     }
     Ok(found)
+}
+
+/// The state keys that events of a type ever had in the room, those after this one, in their order and as they are asked for.
+pub(crate) fn keys_after<'a>(
+    db: &'a impl Read,
+    room: RoomNo,
+    kind: &str,
+    after: &str,
+) -> Result<impl Iterator<Item = Result<String>> + 'a> {
+    let kind = db.shared(&TYPES, &(room, kind))?.map(|kind| *kind);
+    let rows = kind.map(|kind| db.range(&KEYS, Range::of(&Lead((room, kind))).after(&(room, kind, after)))).transpose()?;
+    Ok(rows.into_iter().flatten().map(|row| row.map(|((.., key), _)| key).map_err(Into::into)))
 }
 
 /// Where two states differ: the old event and the new one of a type and key.
@@ -173,15 +204,32 @@ pub(crate) fn with(
     Ok(Root(NodeNo(insert(tx, room, head, root.0.0, kind, keys)?)))
 }
 
-/// The state like `root` without this type and key.
-pub(crate) fn without(tx: &mut Tx<'_>, room: RoomNo, head: &mut Head, root: Root, (kind, key): Place) -> Result<Root> {
-    let Some(keys) = lookup(tx, room, root.0.0, kind)? else { return Ok(root) };
-    let keys = remove(tx, room, head, keys, key)?;
-    let root = match keys {
-        0 => remove(tx, room, head, root.0.0, kind)?,
-        keys => insert(tx, room, head, root.0.0, kind, keys)?,
-    };
-    Ok(Root(NodeNo(root)))
+/// The state like `root` but for these entries, which lead to these events or to none. Nodes are written once, but for what is taken out.
+pub(crate) fn changed(
+    tx: &mut Tx<'_>,
+    room: RoomNo,
+    head: &mut Head,
+    mut root: Root,
+    changes: &BTreeMap<Place, Option<EventNo>>,
+) -> Result<Root> {
+    let mut types: Vec<(u32, u32)> = Vec::new();
+    let changes: Vec<(Place, Option<EventNo>)> = changes.iter().map(|(place, event)| (*place, *event)).collect();
+    for of_type in changes.chunk_by(|((kind, _), _), ((other, _), _)| kind == other) {
+        let [((kind, _), _), ..] = of_type else { continue };
+        let before = lookup(tx, room, root.0.0, *kind)?.unwrap_or(0);
+        let mut keys = before;
+        for ((_, key), _) in of_type.iter().filter(|(_, event)| event.is_none()) {
+            keys = remove(tx, room, head, keys, *key)?;
+        }
+        let set = of_type.iter().filter_map(|((_, key), event)| event.map(|event| (*key, event.0)));
+        keys = insert_all(tx, room, head, keys, &set.collect::<Vec<_>>())?;
+        match keys {
+            0 => root = Root(NodeNo(remove(tx, room, head, root.0.0, *kind)?)),
+            keys if keys != before => types.push((*kind, keys)),
+            _ => {}
+        }
+    }
+    Ok(Root(NodeNo(insert_all(tx, room, head, root.0.0, &types)?)))
 }
 
 /// The event at a type and key, by their numbers.
@@ -190,7 +238,8 @@ pub(crate) fn at(db: &impl Read, room: RoomNo, root: Root, (kind, key): Place) -
     Ok(lookup(db, room, keys, key)?.map(EventNo))
 }
 
-fn intern(tx: &mut Tx<'_>, room: RoomNo, head: &mut Head, (kind, key): (&str, &str)) -> Result<Place> {
+/// The numbers of a type and key, which are drawn where the room never had such an event.
+pub(crate) fn intern(tx: &mut Tx<'_>, room: RoomNo, head: &mut Head, (kind, key): (&str, &str)) -> Result<Place> {
     let kind = match tx.shared(&TYPES, &(room, kind))? {
         Some(no) => *no,
         None => {

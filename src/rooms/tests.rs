@@ -2,9 +2,15 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod checks;
+mod collect;
+mod expected;
+mod explained;
+mod imported;
+mod purge;
 mod receipts;
 mod relations;
 mod replicas;
+mod shared;
 mod typing;
 mod unread;
 

@@ -4,7 +4,7 @@
 //! and values are greater than 0. Reading one entry costs the depth (at most 5 nodes for a million numbers), a changed entry writes
 //! one such path, and comparing two trees skips the nodes that they share.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use store::{Owner, Read, RoomNo, Table, Tx};
@@ -194,16 +194,16 @@ fn below(tree: &Node, root: u32, height: u8, slot: u32) -> u32 {
     }
 }
 
-/// [`walk`] over the nodes that are not in `seen`, which holds them then. A node means the same wherever it is shared.
+/// [`walk`] over the nodes that `unseen` says yes to. A node means the same wherever it is shared.
 pub(crate) fn walk_unseen(
     db: &impl Read,
     room: RoomNo,
     root: u32,
     base: u32,
-    seen: &mut BTreeSet<u32>,
+    unseen: &mut impl FnMut(u32) -> bool,
     visit: &mut impl FnMut(u32, u32),
 ) -> Result<()> {
-    if root == 0 || !seen.insert(root) {
+    if root == 0 || !unseen(root) {
         return Ok(());
     }
     let current = node(db, room, root)?;
@@ -212,7 +212,7 @@ pub(crate) fn walk_unseen(
         if current.height == 0 {
             visit(number, child);
         } else {
-            walk_unseen(db, room, child, number, seen, visit)?;
+            walk_unseen(db, room, child, number, unseen, visit)?;
         }
     }
     Ok(())

@@ -82,6 +82,17 @@ pub fn expire(store: &Store, now_ms: u64) -> Result<usize> {
     Ok(due.len())
 }
 
+/// Deletes what is not the room's own of who types in a room that goes.
+pub(crate) fn forget(tx: &mut Tx<'_>, room: RoomNo) -> Result<()> {
+    let rows = tx.range(&TYPING, Range::of(&Lead((room,))))?;
+    let rows: Vec<((RoomNo, UserNo), u64)> = rows.collect::<store::Result<_>>()?;
+    for ((_, user), until_ms) in rows {
+        tx.delete(&DUE, &(until_ms, room, user))?;
+        tx.delete(&TYPING, &(room, user))?;
+    }
+    Ok(())
+}
+
 /// Whether it changed who is typing in a room after one commit and up to another.
 ///
 /// # Errors

@@ -13,6 +13,8 @@ use std::{
 
 use quick_cache::{Weighter, sync::Cache};
 
+use crate::tx::Erased;
+
 /// A row's table and key.
 type RowKey = (&'static str, Box<[u8]>);
 type Row = (Arc<dyn Any + Send + Sync>, u32);
@@ -74,12 +76,15 @@ impl RowCache {
         }
     }
 
-    /// Forgets changed rows, once their commit is written. `changed` are rows that the cache may hold.
-    pub(crate) fn forget(&self, changed: &[RowKey]) {
-        if changed.is_empty() {
+    /// Forgets changed rows, once their commit is written. `changed` and `erased` are rows that the cache may hold.
+    pub(crate) fn forget(&self, changed: &[RowKey], erased: &[Erased]) {
+        if changed.is_empty() && erased.is_empty() {
             return;
         }
         self.changes.fetch_add(1, Ordering::SeqCst);
+        if !erased.is_empty() {
+            self.rows.retain(|(table, key), _| !erased.iter().any(|(erased, prefix)| erased == table && key.starts_with(prefix)));
+        }
         for (table, key) in changed {
             self.rows.remove(&Borrowed(table, key));
         }

@@ -11,7 +11,7 @@ use rocksdb::{DB, WriteBatch, WriteOptions};
 use tokio::sync::oneshot;
 
 use crate::{
-    Error, Lock, Result, Seq, Snapshot, Table, Topic, Tx, Value, Watch,
+    Error, Lock, Owner, Result, RoomNo, Seq, Snapshot, Table, TableSpec, Topic, Tx, Value, Watch,
     cache::RowCache,
     lock::Locks,
     read::{Frozen, Published, corrupt, family},
@@ -131,7 +131,7 @@ impl Shared {
         if let Some(failed) = &state.failed {
             return Err(failed.clone());
         }
-        if let Some(Finished { mut batch, touched, woken, replaced }) = finished {
+        if let Some(Finished { mut batch, touched, woken, replaced, erased }) = finished {
             let seq = Seq(state.written.0 + 1);
             put_seq(&self.db, &mut batch, seq)?;
             let mut options = WriteOptions::default();
@@ -142,7 +142,7 @@ impl Shared {
                 tracing::error!(%error, "the data folder cannot be written, so writes are refused until a restart");
                 return Err(error);
             }
-            self.cache.forget(&replaced);
+            self.cache.forget(&replaced, &erased);
             state.written = seq;
             state.touched.extend(touched);
             state.woken.extend(woken);
@@ -271,6 +271,18 @@ impl Store {
         self.shared.memory_bytes / 8
     }
 
+    /// Lets the disk space of a room's deleted rows in these tables be used again now, rather than at some time.
+    ///
+    /// # Errors
+    /// As the database says.
+    pub fn compact(&self, room: RoomNo, tables: &[&'static TableSpec]) -> Result<()> {
+        let (from, to) = (room.0.to_be_bytes(), room.0.saturating_add(1).to_be_bytes());
+        for table in tables.iter().filter(|table| table.owner == Owner::Room) {
+            self.shared.db.compact_range_cf(family(&self.shared.db, table.name)?, Some(from), Some(to));
+        }
+        Ok(())
+    }
+
     /// Why writes are refused, if they are.
     #[must_use]
     pub fn failure(&self) -> Option<Error> {
@@ -281,7 +293,7 @@ impl Store {
     ///
     /// # Errors
     /// As the database says.
-    pub fn dump(&self, tables: &[&'static crate::TableSpec]) -> Result<String> {
+    pub fn dump(&self, tables: &[&'static TableSpec]) -> Result<String> {
         let mut text = String::new();
         let snapshot = self.snapshot();
         for table in tables {

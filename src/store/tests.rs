@@ -191,17 +191,60 @@ fn a_cached_row_is_shared_until_it_is_replaced() {
     assert!(store.snapshot().shared(&LAWS, &1).unwrap().is_none());
 }
 
+#[test]
+fn an_erased_room_is_gone_and_others_are_not() {
+    static PAGES: Table<(RoomNo, u64), String> = Table::new("pages", "Cached rows of a room.").owned_by(Owner::Room).cached();
+    let store = Store::in_memory("localhost", &[NOTES.spec(), PAGES.spec(), LAWS.spec()]).unwrap();
+    let rooms = [RoomNo(1), RoomNo(2), RoomNo(3)];
+    let fill = |tx: &mut Tx<'_>| -> Result<()> {
+        for room in rooms {
+            tx.put(&NOTES, &(room, 1), &"note".into())?;
+            tx.put(&PAGES, &(room, 1), &"page".into())?;
+        }
+        Ok(())
+    };
+    store.transact(&rooms.map(Lock::Room), fill).unwrap().wait().unwrap();
+    let old = store.snapshot();
+    assert!(rooms.iter().all(|room| old.shared(&PAGES, &(*room, 1)).unwrap().is_some()));
+    let watch = store.watch(vec![Topic::Room(RoomNo(2))]);
+    let erase = |tx: &mut Tx<'_>| -> Result<()> {
+        tx.put(&PAGES, &(RoomNo(2), 5), &"drafted".into())?;
+        tx.erase(NOTES.spec(), RoomNo(2))?;
+        tx.erase(PAGES.spec(), RoomNo(2))?;
+        assert!(tx.shared(&PAGES, &(RoomNo(2), 1))?.is_none() && tx.get(&PAGES, &(RoomNo(2), 5))?.is_none());
+        tx.put(&NOTES, &(RoomNo(2), 9), &"anew".into())
+    };
+    store.transact(&[Lock::Room(RoomNo(2))], erase).unwrap().wait().unwrap();
+    let db = store.snapshot();
+    let notes: Vec<_> = db.range(&NOTES, &Range::of(&())).unwrap().map(|row| row.unwrap().0).collect();
+    assert_eq!(notes, [(RoomNo(1), 1), (RoomNo(2), 9), (RoomNo(3), 1)]);
+    assert_eq!(rooms.map(|room| db.shared(&PAGES, &(room, 1)).unwrap().is_some()), [true, false, true]);
+    assert!(old.shared(&PAGES, &(RoomNo(2), 1)).unwrap().is_some(), "an old snapshot stays as it was");
+    pollster::block_on(watch.changed());
+    let unlocked = store.transact(&[Lock::Room(RoomNo(2))], |tx| tx.erase(NOTES.spec(), RoomNo(1)));
+    assert!(matches!(unlocked, Err(Error::Unlocked("notes"))));
+    let unowned = store.transact(&[Lock::Room(RoomNo(2))], |tx| tx.erase(LAWS.spec(), RoomNo(2)));
+    assert!(matches!(unowned, Err(Error::Unlocked("laws"))));
+    store.compact(RoomNo(2), &[NOTES.spec(), PAGES.spec(), LAWS.spec()]).unwrap();
+    assert_eq!(store.snapshot().range(&NOTES, &Range::of(&())).unwrap().count(), 3);
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Put(u64, String),
     Delete(u64),
+    Erase,
 }
 
 /// Rows of a range, and one row.
 type Found = (Vec<(u64, String)>, Option<String>);
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let step = prop_oneof![(0..20_u64, "[a-z]{0,3}").prop_map(|(k, v)| Step::Put(k, v)), (0..20_u64).prop_map(Step::Delete)];
+    let step = prop_oneof![
+        8 => (0..20_u64, "[a-z]{0,3}").prop_map(|(k, v)| Step::Put(k, v)),
+        8 => (0..20_u64).prop_map(Step::Delete),
+        1 => Just(Step::Erase),
+    ];
     proptest::collection::vec(step, 0..12)
 }
 
@@ -222,6 +265,10 @@ proptest! {
                     Step::Delete(key) => {
                         tx.delete(&NOTES, &(room, *key))?;
                         model.remove(key);
+                    }
+                    Step::Erase => {
+                        tx.erase(NOTES.spec(), room)?;
+                        model.clear();
                     }
                 }
             }

@@ -19,6 +19,9 @@ use crate::{
 /// A table's changed rows: a value, or `None` for a deleted row.
 type Changes = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
 
+/// A table, and what the keys begin with of its rows that were erased.
+pub(crate) type Erased = (&'static str, [u8; 4]);
+
 /// A write transaction. Reads see the rows as they were when its locks were taken, and its own writes.
 pub struct Tx<'s> {
     shared: &'s Shared,
@@ -27,6 +30,8 @@ pub struct Tx<'s> {
     cache_changes: u64,
     locks: Vec<Lock>,
     overlay: BTreeMap<&'static str, Changes>,
+    /// Tables with the room whose stored rows are gone; what is written after that is in the overlay.
+    erased: Vec<Erased>,
     touched: Vec<Topic>,
     /// Woken, but not changed.
     woken: Vec<Topic>,
@@ -65,6 +70,7 @@ impl<'s> Tx<'s> {
             cache_changes,
             locks: locks.to_vec(),
             overlay: BTreeMap::new(),
+            erased: Vec::new(),
             touched: Vec::new(),
             woken: Vec::new(),
             replaced: Vec::new(),
@@ -104,6 +110,9 @@ impl<'s> Tx<'s> {
         if let Some(own) = self.overlay.get(table.spec.name).and_then(|changes| changes.get(&bytes)) {
             return own.as_ref().map(|value| V::decode(value).ok_or_else(|| corrupt(&table.spec, &bytes))).transpose();
         }
+        if self.is_erased(table.spec.name, &bytes) {
+            return Ok(None);
+        }
         let row = self.shared.db.get_pinned_cf(family(&self.shared.db, table.spec.name)?, &bytes)?;
         row.map(|value| V::decode(&value).ok_or_else(|| corrupt(&table.spec, &bytes))).transpose()
     }
@@ -134,6 +143,29 @@ impl<'s> Tx<'s> {
     pub fn delete<K: Key, V: Value>(&mut self, table: &Table<K, V>, key: &impl AsKey<K>) -> Result<()> {
         self.forget(&table.spec, key);
         self.change(&table.spec, key, None)
+    }
+
+    /// Deletes all rows of a room in a table that rooms own, at the cost of one.
+    ///
+    /// # Errors
+    /// [`Error::Unlocked`] without the room's lock, and for a table that rooms do not own.
+    pub fn erase(&mut self, table: &TableSpec, room: RoomNo) -> Result<()> {
+        if table.owner != Owner::Room || !self.locks.contains(&Lock::Room(room)) {
+            return Err(Error::Unlocked(table.name));
+        }
+        let prefix = room.0.to_be_bytes();
+        if let Some(changes) = self.overlay.get_mut(table.name) {
+            changes.retain(|key, _| !key.starts_with(&prefix));
+        }
+        if table.wakes == Owner::Room {
+            self.touch(Topic::Room(room));
+        }
+        self.erased.push((table.name, prefix));
+        Ok(())
+    }
+
+    fn is_erased(&self, table: &str, key: &[u8]) -> bool {
+        self.erased.iter().any(|(erased, prefix)| *erased == table && key.starts_with(prefix))
     }
 
     fn forget<K>(&mut self, table: &TableSpec, key: &impl AsKey<K>) {
@@ -184,10 +216,14 @@ impl<'s> Tx<'s> {
     /// What there is to commit.
     pub(crate) fn finish(self) -> Result<(MutexGuard<'s, CommitState>, Option<Finished>)> {
         let guard = self.alone.into_inner().unwrap_or_else(|| self.shared.commit.lock());
-        if self.overlay.is_empty() && self.touched.is_empty() {
+        if self.overlay.is_empty() && self.erased.is_empty() && self.touched.is_empty() {
             return Ok((guard, None));
         }
         let mut batch = WriteBatch::default();
+        for (table, prefix) in &self.erased {
+            let end = u32::from_be_bytes(*prefix).saturating_add(1).to_be_bytes();
+            batch.delete_range_cf(family(&self.shared.db, table)?, *prefix, end);
+        }
         for (table, changes) in self.overlay {
             let family = family(&self.shared.db, table)?;
             for (key, value) in changes {
@@ -197,7 +233,8 @@ impl<'s> Tx<'s> {
                 }
             }
         }
-        Ok((guard, Some(Finished { batch, touched: self.touched, woken: self.woken, replaced: self.replaced })))
+        let (touched, woken, replaced, erased) = (self.touched, self.woken, self.replaced, self.erased);
+        Ok((guard, Some(Finished { batch, touched, woken, replaced, erased })))
     }
 }
 
@@ -207,6 +244,7 @@ pub(crate) struct Finished {
     pub(crate) touched: Vec<Topic>,
     pub(crate) woken: Vec<Topic>,
     pub(crate) replaced: Vec<(&'static str, Box<[u8]>)>,
+    pub(crate) erased: Vec<Erased>,
 }
 
 impl Read for Tx<'_> {}
@@ -214,18 +252,22 @@ impl Read for Tx<'_> {}
 impl Source for Tx<'_> {
     fn row_cache(&self, table: &'static str, key: &[u8]) -> Option<(&RowCache, u64)> {
         let own = self.overlay.get(table).is_some_and(|changes| changes.contains_key(key));
-        (!own).then_some((&self.shared.cache, self.cache_changes))
+        (!own && !self.is_erased(table, key)).then_some((&self.shared.cache, self.cache_changes))
     }
 
     fn raw<R>(&self, table: &'static str, key: &[u8], decode: impl FnOnce(&[u8]) -> R) -> Result<Option<R>> {
         match self.overlay.get(table).and_then(|changes| changes.get(key)) {
             Some(own) => Ok(own.as_deref().map(decode)),
+            None if self.is_erased(table, key) => Ok(None),
             None => self.rows.raw(table, key, decode),
         }
     }
 
     fn raw_rows(&self, table: &'static str, lower: &[u8], upper: &[u8], reversed: bool) -> Result<Rows<'_>> {
-        let stored = self.rows.raw_rows(table, lower, upper, reversed)?;
+        let mut stored = self.rows.raw_rows(table, lower, upper, reversed)?;
+        if self.erased.iter().any(|(erased, _)| *erased == table) {
+            stored = Box::new(stored.filter(move |row| row.as_ref().map_or(true, |(key, _)| !self.is_erased(table, key))));
+        }
         let Some(changes) = self.overlay.get(table) else { return Ok(stored) };
         let upper = if upper.is_empty() { Bound::Unbounded } else { Bound::Excluded(upper) };
         let own = changes.range::<[u8], _>((Bound::Included(lower), upper));

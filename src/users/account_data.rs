@@ -173,6 +173,19 @@ pub(crate) fn erase(tx: &mut Tx<'_>, user: UserNo) -> store::Result<()> {
     Ok(())
 }
 
+/// Deletes a user's account data of a room that goes.
+///
+/// # Errors
+/// As the store.
+pub fn forget_room(tx: &mut Tx<'_>, user: UserNo, room: RoomNo) -> store::Result<()> {
+    let rows = tx.range(&DATA, &Range::of(&Lead((user, room))))?.collect::<store::Result<Vec<_>>>()?;
+    for (key, row) in rows {
+        tx.delete(&CHANGES, &(user, row.seq, room, key.2.as_str()))?;
+        tx.delete(&DATA, &key)?;
+    }
+    Ok(())
+}
+
 /// The tags of a room, each with its content ("Room Tagging").
 ///
 /// # Errors

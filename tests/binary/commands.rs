@@ -90,6 +90,50 @@ fn registration_tokens_let_people_in() {
 }
 
 #[test]
+fn a_room_is_explained_drawn_checked_and_purged() {
+    let place = Place::new();
+    let server = place.serve(&["--rate-limits", "off"]);
+    let password = |name: &str| json_of(&place.ok(&["user", "create", name, "--json"]))["password"].as_str().unwrap().to_owned();
+    let (_, alice) = login(&server, "alice", &password("alice"));
+    let (_, bob) = login(&server, "bob", &password("bob"));
+    let (alice, bob) = (alice["access_token"].as_str().unwrap(), bob["access_token"].as_str().unwrap());
+    let (_, made) = server.ask("POST", "/_matrix/client/v3/createRoom", alice, &json!({ "preset": "public_chat" }));
+    let room = made["room_id"].as_str().unwrap();
+    let post = |token: &str, what: &str, body: Value| {
+        let (status, answer) = server.ask("POST", &format!("/_matrix/client/v3/rooms/{room}/{what}"), token, &body);
+        assert_eq!(status, 200, "{answer}");
+    };
+    post(bob, "join", json!({}));
+    post(alice, "ban", json!({ "user_id": "@bob:localhost" }));
+
+    let why = place.ok(&["room", "why", room, "@bob:localhost"]);
+    assert!(why.starts_with("@bob:localhost: membership ban ($"), "{why}");
+    assert!(why.contains("joins\n    allowed by rule 5.3.6: the join rule is public"), "{why}");
+    assert!(why.contains("is banned by @alice:localhost  <- stands\n    allowed by rule 5.6.2: "), "{why}");
+    let why = json_of(&place.ok(&["room", "why", room, "@alice:localhost", "--json"]));
+    assert_eq!((&why["now"]["power"], &why["steps"][0]["what"]), (&json!("infinite"), &json!("makes the room")));
+    let drawn = place.ok(&["room", "graph", room, "--last", "3"]);
+    assert!(drawn.starts_with("<svg ") && drawn.matches("<title>").count() == 3, "{drawn}");
+    assert!(place.fails(&["room", "graph", "!nowhere:localhost"]).contains("there is no room"));
+    assert_eq!(place.ok(&["check", room]).lines().count(), 1, "all keys are known");
+    assert!(place.fails(&["room", "purge", room]).contains("a user of this server is in the room"));
+    let since = server.ask("GET", "/_matrix/client/v3/sync", bob, &Value::Null).1["next_batch"].as_str().unwrap().to_owned();
+    post(alice, "leave", json!({}));
+    assert_eq!(place.ok(&["room", "purge", room]), format!("{room} is gone.\n"));
+    assert!(place.fails(&["room", "purge", room]).contains("there is no room"));
+    for since in [String::new(), format!("?since={since}")] {
+        let (status, synced) = server.ask("GET", &format!("/_matrix/client/v3/sync{since}"), bob, &Value::Null);
+        assert!(status == 200 && synced["rooms"]["leave"][room].is_null(), "{synced}");
+    }
+    let messages = format!("/_matrix/client/v3/rooms/{room}/messages?dir=b");
+    assert!([403, 404].contains(&server.ask("GET", &messages, bob, &Value::Null).0));
+    server.stop();
+
+    assert!(place.ok(&["check"]).starts_with("All is well with 0 events of 0 rooms."));
+    assert!(place.fails(&["room", "why", room, "@bob:localhost"]).contains("there is no room"));
+}
+
+#[test]
 fn the_version_is_told() {
     assert_eq!(Place::new().ok(&["version"]), concat!("hearth ", env!("CARGO_PKG_VERSION"), "\n"));
 }

@@ -7,6 +7,7 @@ mod fetch;
 mod notary;
 mod own;
 mod rows;
+mod stored;
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -16,6 +17,7 @@ pub(crate) use own::OWN_KEYS;
 use protocol::verify::{Validity, VerifyKey};
 pub(crate) use rows::SERVER_KEYS;
 use ruma::{OwnedServerName, ServerName};
+pub use stored::stored;
 
 /// The keys that a server may have at a time, and those that are remembered of it.
 pub(crate) const KEYS_MAX: usize = 64;

@@ -26,9 +26,9 @@ const OLD_KEYS_MAX: usize = super::KEYS_MAX - 1;
 /// A key of this server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct OwnKey {
-    public: String,
+    pub(super) public: String,
     /// When it was retired; `None` of the one that signs.
-    expired_ms: Option<u64>,
+    pub(super) expired_ms: Option<u64>,
 }
 
 impl Federation {

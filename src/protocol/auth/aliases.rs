@@ -1,9 +1,9 @@
 //! `m.room.aliases`: rule 4 of versions 1 to 5.
 
-use super::rules::Rule;
+use super::rules::{Grant, Rule};
 use super::{Denied, Room, State};
 
-pub(super) fn authorize<S: State>(room: &Room<'_, S>) -> Result<(), Denied> {
+pub(super) fn authorize<S: State>(room: &Room<'_, S>) -> Result<Grant, Denied> {
     // Rule 4.1.
     let Some(state_key) = &room.event.state_key else {
         return Err(room.denied(Rule::AliasesStateKey, "no state key"));
@@ -13,5 +13,5 @@ pub(super) fn authorize<S: State>(room: &Room<'_, S>) -> Result<(), Denied> {
         return Err(room.denied(Rule::AliasesDomain, "the state key is not the sender's server"));
     }
     // Rule 4.3.
-    Ok(())
+    Ok(Grant::Aliases)
 }

@@ -5,7 +5,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use super::Denied;
-use super::rules::Rule;
+use super::rules::{Grant, Rule};
 use crate::content::{Text, field, text};
 use crate::event::Event;
 use crate::version::RoomVersion;
@@ -13,7 +13,7 @@ use crate::version::RoomVersion;
 /// The room version of a create event that names none.
 const UNNAMED_VERSION: &str = "1";
 
-pub(super) fn authorize(version: &RoomVersion, event: &Event) -> Result<(), Denied> {
+pub(super) fn authorize(version: &RoomVersion, event: &Event) -> Result<Grant, Denied> {
     // Rule 1.1.
     if !event.prev_events.is_empty() {
         return Err(Rule::CreatePrevEvents.denies(version, "a create event has no previous events"));
@@ -43,7 +43,7 @@ pub(super) fn authorize(version: &RoomVersion, event: &Event) -> Result<(), Deni
         return Err(Rule::CreateCreator.denies(version, "additional_creators must be user ids"));
     }
     // Rule 1.5.
-    Ok(())
+    Ok(Grant::Create)
 }
 
 /// Whether this create event is that of the other event's room.

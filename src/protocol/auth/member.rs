@@ -4,12 +4,12 @@ mod third_party;
 
 use ruma::UserId;
 
-use super::rules::Rule;
+use super::rules::{Grant, Rule};
 use super::{Denied, Membership, Room, State};
 use crate::content::{field, text_field};
 use crate::power_levels::{Malformed, PowerLevels, is_creator};
 
-pub(super) fn authorize<S: State>(room: &Room<'_, S>) -> Result<(), Denied> {
+pub(super) fn authorize<S: State>(room: &Room<'_, S>) -> Result<Grant, Denied> {
     let shape = |reason| room.denied(Rule::MemberShape, reason);
     // Rule 5.1. Of a target that is no user id nothing else could be said.
     let target = room.event.state_key.as_deref().ok_or_else(|| shape("no state key"))?;
@@ -28,10 +28,10 @@ pub(super) fn authorize<S: State>(room: &Room<'_, S>) -> Result<(), Denied> {
 }
 
 /// Rule 5.3.
-fn join<S: State>(room: &Room<'_, S>, target: &UserId) -> Result<(), Denied> {
+fn join<S: State>(room: &Room<'_, S>, target: &UserId) -> Result<Grant, Denied> {
     // Rule 5.3.1.
     if room.event.prev_events == [&*room.create.id] && creates(room, target) {
-        return Ok(());
+        return Ok(Grant::FirstJoin);
     }
     // Rule 5.3.2.
     if room.event.sender != target {
@@ -45,12 +45,12 @@ fn join<S: State>(room: &Room<'_, S>, target: &UserId) -> Result<(), Denied> {
     let invited = matches!(membership, Membership::Invite | Membership::Join);
     match JoinRule::of(room) {
         // Rule 5.3.4.
-        JoinRule::Invite | JoinRule::Knock if invited => Ok(()),
+        JoinRule::Invite | JoinRule::Knock if invited => Ok(Grant::JoinInvited),
         // Rule 5.3.5.
-        JoinRule::Restricted | JoinRule::KnockRestricted if invited => Ok(()),
+        JoinRule::Restricted | JoinRule::KnockRestricted if invited => Ok(Grant::JoinInvitedRestricted),
         JoinRule::Restricted | JoinRule::KnockRestricted => join_restricted(room),
         // Rule 5.3.6.
-        JoinRule::Public => Ok(()),
+        JoinRule::Public => Ok(Grant::JoinPublic),
         // Rule 5.3.7.
         _ => Err(room.denied(Rule::JoinOtherwise, "the join rule does not allow it")),
     }
@@ -62,7 +62,7 @@ fn creates<S>(room: &Room<'_, S>, target: &UserId) -> bool {
 }
 
 /// Rules 5.3.5.2 and 5.3.5.3.
-fn join_restricted<S: State>(room: &Room<'_, S>) -> Result<(), Denied> {
+fn join_restricted<S: State>(room: &Room<'_, S>) -> Result<Grant, Denied> {
     let denied = |reason| room.denied(Rule::JoinRestricted, reason);
     let authoriser = text_field(&room.event.content, "join_authorised_via_users_server")
         .ok_or_else(|| denied("neither invited nor authorised by a member"))?;
@@ -71,12 +71,12 @@ fn join_restricted<S: State>(room: &Room<'_, S>) -> Result<(), Denied> {
         return Err(denied("the authoriser is not joined"));
     }
     room.with_power(Rule::JoinRestricted, |levels| Ok(levels.user(authoriser)? >= levels.invite()?))?
-        .then_some(())
+        .then_some(Grant::JoinAuthorised)
         .ok_or_else(|| denied("the authoriser may not invite"))
 }
 
 /// Rule 5.4.
-fn invite<S: State>(room: &Room<'_, S>, target: &UserId) -> Result<(), Denied> {
+fn invite<S: State>(room: &Room<'_, S>, target: &UserId) -> Result<Grant, Denied> {
     // Rule 5.4.1.
     if let Some(invite) = field(&room.event.content, "third_party_invite") {
         return third_party::invite(room, target, invite);
@@ -91,18 +91,18 @@ fn invite<S: State>(room: &Room<'_, S>, target: &UserId) -> Result<(), Denied> {
     }
     // Rules 5.4.4 and 5.4.5.
     room.with_power(Rule::InvitePower, |levels| Ok(levels.user(&room.event.sender)? >= levels.invite()?))?
-        .then_some(())
+        .then_some(Grant::Invite)
         .ok_or_else(|| room.denied(Rule::InvitePower, "the sender may not invite"))
 }
 
 /// Rule 5.5: leaving, rejecting an invite, retracting a knock; kicking, retracting an invite, unbanning.
-fn leave<S: State>(room: &Room<'_, S>, target: &UserId) -> Result<(), Denied> {
+fn leave<S: State>(room: &Room<'_, S>, target: &UserId) -> Result<Grant, Denied> {
     let sender = &room.event.sender;
     // Rule 5.5.1.
     if *sender == target {
         return match room.membership(target.as_str()) {
-            Membership::Invite | Membership::Join => Ok(()),
-            Membership::Knock if room.version.knocking => Ok(()),
+            Membership::Invite | Membership::Join => Ok(Grant::LeaveOwn),
+            Membership::Knock if room.version.knocking => Ok(Grant::LeaveOwn),
             _ => Err(room.denied(Rule::LeaveOwn, "the sender is neither joined, invited nor knocking")),
         };
     }
@@ -120,12 +120,12 @@ fn leave<S: State>(room: &Room<'_, S>, target: &UserId) -> Result<(), Denied> {
         let power = levels.user(sender)?;
         Ok(power >= levels.kick()? && levels.user(target)? < power)
     })?
-    .then_some(())
+    .then_some(Grant::Leave)
     .ok_or_else(|| room.denied(Rule::LeavePower, "the sender may not kick the target"))
 }
 
 /// Rule 5.6.
-fn ban<S: State>(room: &Room<'_, S>, target: &UserId) -> Result<(), Denied> {
+fn ban<S: State>(room: &Room<'_, S>, target: &UserId) -> Result<Grant, Denied> {
     let sender = &room.event.sender;
     // Rule 5.6.1.
     if room.membership(sender.as_str()) != Membership::Join {
@@ -136,12 +136,12 @@ fn ban<S: State>(room: &Room<'_, S>, target: &UserId) -> Result<(), Denied> {
         let power = levels.user(sender)?;
         Ok(power >= levels.ban()? && levels.user(target)? < power)
     })?
-    .then_some(())
+    .then_some(Grant::Ban)
     .ok_or_else(|| room.denied(Rule::BanPower, "the sender may not ban the target"))
 }
 
 /// Rule 5.7.
-fn knock<S: State>(room: &Room<'_, S>, target: &UserId) -> Result<(), Denied> {
+fn knock<S: State>(room: &Room<'_, S>, target: &UserId) -> Result<Grant, Denied> {
     // Rule 5.7.1.
     if !matches!(JoinRule::of(room), JoinRule::Knock | JoinRule::KnockRestricted) {
         return Err(room.denied(Rule::KnockForbidden, "the join rule does not allow knocking"));
@@ -154,7 +154,7 @@ fn knock<S: State>(room: &Room<'_, S>, target: &UserId) -> Result<(), Denied> {
     if matches!(room.membership(target.as_str()), Membership::Ban | Membership::Invite | Membership::Join) {
         return Err(room.denied(Rule::KnockMembership, "the sender is banned, invited or joined"));
     }
-    Ok(())
+    Ok(Grant::Knock)
 }
 
 impl<S: State> Room<'_, S> {

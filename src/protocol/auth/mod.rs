@@ -29,7 +29,7 @@ use crate::content::{field, text_field};
 use crate::event::Event;
 use crate::power_levels::{Malformed, PowerLevels};
 use crate::version::RoomVersion;
-use rules::Rule;
+use rules::{Grant, Rule};
 
 /// An event is not allowed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -41,6 +41,15 @@ pub struct Denied {
     pub reason: Cow<'static, str>,
 }
 
+/// An event is allowed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Allowed {
+    /// The number of the rule in the room's version, as `5.3.6`.
+    pub rule: &'static str,
+    /// Why, for people.
+    pub reason: &'static str,
+}
+
 /// Checks an event against a state of its room by all rules but those on its `auth_events`, for which there is
 /// [`check_auth_events`].
 ///
@@ -50,6 +59,18 @@ pub struct Denied {
 /// # Errors
 /// [`Denied`] names the first rule that rejects the event.
 pub fn authorize(version: &RoomVersion, event: &Event, state: impl Fn(&str, &str) -> Option<Arc<Event>>) -> Result<(), Denied> {
+    judge(version, event, state).map(drop)
+}
+
+/// [`authorize`] that also tells which rule allows the event.
+///
+/// # Errors
+/// [`Denied`] names the first rule that rejects the event.
+pub fn judge(version: &RoomVersion, event: &Event, state: impl Fn(&str, &str) -> Option<Arc<Event>>) -> Result<Allowed, Denied> {
+    Ok(grant(version, event, state)?.allows(version))
+}
+
+fn grant(version: &RoomVersion, event: &Event, state: impl Fn(&str, &str) -> Option<Arc<Event>>) -> Result<Grant, Denied> {
     // Rule 1.
     if event.kind == "m.room.create" {
         return create::authorize(version, event);
@@ -72,7 +93,7 @@ pub fn authorize(version: &RoomVersion, event: &Event, state: impl Fn(&str, &str
 }
 
 /// Rules 6 to 11: what only members of the room may send.
-fn authorize_as_member<S: State>(room: &Room<'_, S>) -> Result<(), Denied> {
+fn authorize_as_member<S: State>(room: &Room<'_, S>) -> Result<Grant, Denied> {
     let event = room.event;
     // Rule 6.
     if room.membership(event.sender.as_str()) != Membership::Join {
@@ -100,7 +121,7 @@ fn authorize_as_member<S: State>(room: &Room<'_, S>) -> Result<(), Denied> {
         "m.room.power_levels" => power_levels::authorize(room, levels_event.is_some().then_some(&levels), power),
         "m.room.redaction" if !room.version.redactions_checked_on_apply => redaction::authorize(room, &levels, power),
         // Rule 11.
-        _ => Ok(()),
+        _ => Ok(Grant::Otherwise),
     }
 }
 

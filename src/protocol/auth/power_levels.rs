@@ -5,29 +5,30 @@ use std::collections::BTreeMap;
 
 use ruma::UserId;
 
-use super::rules::Rule;
+use super::rules::{Grant, Rule};
 use super::{Denied, Room, State};
 use crate::power_levels::{Malformed, Named, Power, PowerLevels, is_creator};
 
 type Levels<'a> = BTreeMap<Cow<'a, str>, i64>;
 
 /// `current` are the room's levels, or `None` where it has no `m.room.power_levels`; `power` is the sender's by them.
-pub(super) fn authorize<S: State>(room: &Room<'_, S>, current: Option<&PowerLevels<'_>>, power: Power) -> Result<(), Denied> {
+pub(super) fn authorize<S: State>(room: &Room<'_, S>, current: Option<&PowerLevels<'_>>, power: Power) -> Result<Grant, Denied> {
     let new = room.power_levels(Some(room.event), Rule::LevelsUsers)?;
     if room.version.integer_power_levels {
         check_integers(room, &new)?;
     }
     let new_users = check_users(room, &new)?;
     // Rule 10.5.
-    let Some(current) = current else { return Ok(()) };
+    let Some(current) = current else { return Ok(Grant::LevelsFirst) };
     check_named(room, current, &new, power)?;
     check_entries(room, PowerLevels::events, current, &new, power)?;
     if room.version.notification_levels_checked {
         check_entries(room, PowerLevels::notifications, current, &new, power)?;
     }
     let current_users = current.users().map_err(|malformed| room.malformed(Rule::LevelsUsers, malformed))?;
-    check_user_changes(room, &current_users, &new_users, power)
-    // Rule 10.10.
+    check_user_changes(room, &current_users, &new_users, power)?;
+    // Rule 10.11.
+    Ok(Grant::Levels)
 }
 
 fn check_integers<S: State>(room: &Room<'_, S>, new: &PowerLevels<'_>) -> Result<(), Denied> {

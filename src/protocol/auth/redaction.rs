@@ -1,7 +1,7 @@
 //! `m.room.redaction`: rule 11 of versions 1 and 2, and "Handling redactions" of the later ones, which judge a
 //! redaction when it is applied.
 
-use super::rules::Rule;
+use super::rules::{Grant, Rule};
 use super::{Denied, Room, State};
 use crate::event::Event;
 use crate::power_levels::{Power, PowerLevels};
@@ -19,15 +19,15 @@ pub fn redaction_applies(version: &RoomVersion, levels: &PowerLevels<'_>, redact
         && (!version.redactions_checked_on_apply || redaction.sender.server_name() == redacted.sender.server_name() || by_power())
 }
 
-pub(super) fn authorize<S: State>(room: &Room<'_, S>, levels: &PowerLevels<'_>, power: Power) -> Result<(), Denied> {
+pub(super) fn authorize<S: State>(room: &Room<'_, S>, levels: &PowerLevels<'_>, power: Power) -> Result<Grant, Denied> {
     // Rule 11.1.
     if power >= levels.redact().map_err(|malformed| room.malformed(Rule::Redaction, malformed))? {
-        return Ok(());
+        return Ok(Grant::RedactionPower);
     }
     // Rule 11.2.
     let redacted_server = room.event.redacts.as_ref().and_then(|id| id.server_name());
     if redacted_server.is_some() && redacted_server == room.event.id.server_name() {
-        return Ok(());
+        return Ok(Grant::RedactionServer);
     }
     // Rule 11.3.
     Err(room.denied(Rule::Redaction, "the sender may not redact events of other servers"))

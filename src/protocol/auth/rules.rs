@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::Denied;
+use super::{Allowed, Denied};
 use crate::version::RoomVersion;
 
 /// A rule that can reject an event, by what it says. The comments in the code give the numbers of version 12.
@@ -65,6 +65,17 @@ pub(super) enum Rule {
 /// The versions that number alike: 1 to 5, 6, 7, 8 and 9, 10 and 11, 12.
 type Numbers = [&'static str; 6];
 
+fn column(version: &RoomVersion) -> usize {
+    match version {
+        _ if version.version_12 => 5,
+        _ if version.integer_power_levels => 4,
+        _ if version.restricted_joins => 3,
+        _ if version.knocking => 2,
+        _ if !version.special_aliases => 1,
+        _ => 0,
+    }
+}
+
 /// What stands where a version has no such rule.
 const NONE: &str = "";
 
@@ -75,15 +86,7 @@ impl Rule {
     }
 
     fn number(self, version: &RoomVersion) -> &'static str {
-        let column = match version {
-            _ if version.version_12 => 5,
-            _ if version.integer_power_levels => 4,
-            _ if version.restricted_joins => 3,
-            _ if version.knocking => 2,
-            _ if !version.special_aliases => 1,
-            _ => 0,
-        };
-        self.numbers()[column]
+        self.numbers()[column(version)]
     }
 
     fn numbers(self) -> Numbers {
@@ -156,6 +159,97 @@ impl Rule {
             Rule::LevelsUserCurrent => ["10.6.1", "9.6.1", "9.6.1", "9.6.1", "9.8.1", "10.9.1"],
             Rule::LevelsUserNew => ["10.7.1", "9.7.1", "9.7.1", "9.7.1", "9.9.1", "10.10.1"],
             _ => [NONE; 6],
+        }
+    }
+}
+
+/// A rule that can allow an event, by what it says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Grant {
+    Create,
+    Aliases,
+    FirstJoin,
+    JoinInvited,
+    JoinInvitedRestricted,
+    JoinAuthorised,
+    JoinPublic,
+    ThirdPartySigned,
+    Invite,
+    LeaveOwn,
+    Leave,
+    Ban,
+    Knock,
+    ThirdPartyInvite,
+    LevelsFirst,
+    Levels,
+    RedactionPower,
+    RedactionServer,
+    Otherwise,
+}
+
+impl Grant {
+    /// Allows by this rule.
+    pub(super) fn allows(self, version: &RoomVersion) -> Allowed {
+        let (numbers, reason) = self.rule();
+        let rule = match self {
+            // Version 11 asks nothing of `creator` any more, and 12 something of `additional_creators`.
+            Self::Create if version.version_11 && !version.version_12 => "1.4",
+            // Versions 1 and 2 have a rule for redactions before the last one.
+            Self::Otherwise if !version.redactions_checked_on_apply => "12",
+            _ => numbers[column(version)],
+        };
+        Allowed { rule, reason }
+    }
+
+    fn rule(self) -> (Numbers, &'static str) {
+        match self {
+            Self::Create => (["1.5"; 6], "it makes the room"),
+            Self::Aliases => (["4.3", NONE, NONE, NONE, NONE, NONE], "a server lists its aliases"),
+            Self::FirstJoin => (["5.2.1", "4.2.1", "4.2.1", "4.3.1", "4.3.1", "5.3.1"], "the creator joins first"),
+            Self::JoinInvited => {
+                (["5.2.4", "4.2.4", "4.2.4", "4.3.4", "4.3.4", "5.3.4"], "the sender was invited or joined already")
+            }
+            Self::JoinInvitedRestricted => {
+                ([NONE, NONE, NONE, "4.3.5.1", "4.3.5.1", "5.3.5.1"], "the sender was invited or joined already")
+            }
+            Self::JoinAuthorised => {
+                ([NONE, NONE, NONE, "4.3.5.3", "4.3.5.3", "5.3.5.3"], "a member who may invite authorised the join")
+            }
+            Self::JoinPublic => (["5.2.5", "4.2.5", "4.2.5", "4.3.6", "4.3.6", "5.3.6"], "the join rule is public"),
+            Self::ThirdPartySigned => (
+                ["5.3.1.7", "4.3.1.7", "4.3.1.7", "4.4.1.7", "4.4.1.7", "5.4.1.7"],
+                "it is signed by a key of a third-party invite",
+            ),
+            Self::Invite => (["5.3.4", "4.3.4", "4.3.4", "4.4.4", "4.4.4", "5.4.4"], "the sender's power suffices to invite"),
+            Self::LeaveOwn => {
+                (["5.4.1", "4.4.1", "4.4.1", "4.5.1", "4.5.1", "5.5.1"], "who is joined, invited or knocking may leave")
+            }
+            Self::Leave => (
+                ["5.4.4", "4.4.4", "4.4.4", "4.5.4", "4.5.4", "5.5.4"],
+                "the sender's power suffices to kick, and is above the target's",
+            ),
+            Self::Ban => (
+                ["5.5.2", "4.5.2", "4.5.2", "4.6.2", "4.6.2", "5.6.2"],
+                "the sender's power suffices to ban, and is above the target's",
+            ),
+            Self::Knock => {
+                ([NONE, NONE, "4.6.3", "4.7.3", "4.7.3", "5.7.3"], "who is neither banned, invited nor joined may knock")
+            }
+            _ => self.rule_of_members(),
+        }
+    }
+
+    /// The rules of what only members send.
+    fn rule_of_members(self) -> (Numbers, &'static str) {
+        match self {
+            Self::ThirdPartyInvite => (["7.1", "6.1", "6.1", "6.1", "6.1", "7.1"], "the sender's power suffices to invite"),
+            Self::LevelsFirst => (["10.2", "9.2", "9.2", "9.2", "9.4", "10.5"], "the room has no power levels yet"),
+            Self::Levels => {
+                (["10.8", "9.8", "9.8", "9.8", "9.10", "10.11"], "it changes no level that the sender's power does not reach")
+            }
+            Self::RedactionPower => (["11.1", NONE, NONE, NONE, NONE, NONE], "the sender's power suffices to redact"),
+            Self::RedactionServer => (["11.2", NONE, NONE, NONE, NONE, NONE], "the redacted event is of the same server"),
+            _ => (["11", "10", "10", "10", "10", "11"], "the sender is joined and their power suffices"),
         }
     }
 }

@@ -1,7 +1,13 @@
 //! What `hearth check` finds: nothing in a room that was only used, and each row that was made wrong by hand.
 
-use super::*;
-use crate::{check, events::StoredEvent};
+use protocol::verify::VerifyKey;
+use ruma::ServerName;
+
+use super::{
+    shared::{Shared, key, state_event},
+    *,
+};
+use crate::{check, events::StoredEvent, receive::Outcome};
 
 /// A room of alice and bob with a topic and two messages.
 fn lived_in() -> (World, RoomNo) {
@@ -71,4 +77,53 @@ fn every_wrong_row_is_found() {
 
     let gone = after(|tx, room, _| Ok(tx.delete(&events::EVENTS, &(room, EventNo(3)))?));
     assert!(gone.contains("event number 3: the event was not found"), "{gone}");
+}
+
+#[test]
+fn the_state_before_a_merge_is_resolved_again() {
+    let shared = Shared::new("11");
+    let topic = |by: &str| state_event("m.room.topic", "", json!({ "topic": by }));
+    let users = json!({ "@alice:localhost": 100, "@bob:other.org": 100 });
+    let levels = shared.alice_sends(state_event("m.room.power_levels", "", json!({ "users": users })));
+    assert!(matches!(shared.give(&levels), Outcome::Accepted(_)));
+    let (hers, his) = (shared.alice_sends(topic("alice")), shared.bob_sends(topic("bob")));
+    assert!(matches!(shared.take(&his), Outcome::Accepted(_)));
+    let merge = shared.here.say(&shared.alice, shared.room, "both").unwrap();
+    assert_eq!(faults(&shared.here, shared.room), "");
+    let db = shared.here.store.snapshot();
+    let number = |id| events::by_id(&db, shared.room, id).unwrap().unwrap();
+    let ((merge, stored), (_, hers), (_, his)) = (number(&merge), number(&hers), number(&his));
+    assert_eq!(stored.event.prev_events.len(), 2);
+    let other = [hers, his].into_iter().find(|topic| {
+        let of = |root| state::entry(&db, shared.room, root, "m.room.topic", "").unwrap();
+        of(topic.header.after) != of(stored.header.before)
+    });
+    let other = other.unwrap().header.after;
+    let wrong = |tx: &mut store::Tx<'_>| {
+        changed(tx, shared.room, merge, |stored| (stored.header.before, stored.header.after) = (other, other))
+    };
+    shared.here.store.transact(&[Lock::Room(shared.room)], wrong).unwrap().wait().unwrap();
+    let found = faults(&shared.here, shared.room);
+    assert_eq!(found, "the state before it is not what those after its parents resolve to\n");
+}
+
+#[test]
+fn signatures_are_checked_with_the_keys_that_are_known() {
+    let signatures = |world: &World, room, keys: &dyn Fn(&ServerName, &str) -> Option<VerifyKey>| {
+        let checked = check::signatures(&world.store.snapshot(), room, EventNo(0), 1000, keys).unwrap();
+        (checked.unknown, checked.faults.into_iter().map(|fault| fault.what).collect::<Vec<_>>())
+    };
+    for version in ["1", "3", "6", "11", "12"] {
+        let shared = Shared::new(version);
+        let said = shared.here.say(&shared.alice, shared.room, "redacted").unwrap();
+        let redaction = NewEvent { kind: "m.room.redaction".into(), redacts: Some(said), ..NewEvent::default() };
+        shared.alice_sends(redaction);
+        assert_eq!(signatures(&shared.here, shared.room, &key), (0, Vec::new()), "version {version}");
+        let only_ours = |server: &ServerName, id: &str| key(server, id).filter(|_| server.as_str() == "localhost");
+        assert_eq!(signatures(&shared.here, shared.room, &only_ours), (1, Vec::new()), "bob's join");
+        let wrong = |_: &ServerName, id: &str| key("other.org".try_into().unwrap(), id);
+        let (unknown, faults) = signatures(&shared.here, shared.room, &wrong);
+        assert_eq!((unknown, faults.len()), (0, shared.ids().len() - 1));
+        assert!(faults.iter().all(|fault| fault == "the event's signature by localhost is wrong"), "{faults:?}");
+    }
 }

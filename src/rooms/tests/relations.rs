@@ -31,7 +31,7 @@ impl World {
     }
 
     /// What a user who ignores some others is told of an event's relations.
-    fn told(&self, who: &Sender, room: RoomNo, event: &OwnedEventId, ignored: &[&Sender]) -> Value {
+    pub(super) fn told(&self, who: &Sender, room: RoomNo, event: &OwnedEventId, ignored: &[&Sender]) -> Value {
         let db = self.store.snapshot();
         let (_, stored) = events::by_id(&db, room, event).unwrap().unwrap();
         let ignored: BTreeSet<UserNo> = ignored.iter().map(|user| user.no).collect();

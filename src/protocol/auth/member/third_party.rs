@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use ruma::UserId;
 use serde_json::value::RawValue;
 
-use super::super::rules::Rule;
+use super::super::rules::{Grant, Rule};
 use super::super::{Denied, Membership, Room, State};
 use crate::content::{Text, field, text, text_field};
 use crate::event::Event;
@@ -15,7 +15,7 @@ use crate::keys::{ED25519, PublicKey};
 /// of 64 KiB could otherwise demand hundreds of thousands of checks.
 const SIGNATURE_CHECKS_LIMIT: usize = 128;
 
-pub(super) fn invite<S: State>(room: &Room<'_, S>, target: &UserId, invite: &RawValue) -> Result<(), Denied> {
+pub(super) fn invite<S: State>(room: &Room<'_, S>, target: &UserId, invite: &RawValue) -> Result<Grant, Denied> {
     // Rule 5.4.1.1.
     if room.membership(target.as_str()) == Membership::Ban {
         return Err(room.denied(Rule::ThirdPartyBanned, "the target is banned"));
@@ -40,7 +40,7 @@ pub(super) fn invite<S: State>(room: &Room<'_, S>, target: &UserId, invite: &Raw
     }
     // Rule 5.4.1.7.
     if is_signed(signed, &public_keys(&promise)) {
-        return Ok(());
+        return Ok(Grant::ThirdPartySigned);
     }
     // Rule 5.4.1.8.
     Err(room.denied(Rule::ThirdPartySignature, "no signature by a key of the third-party invite"))

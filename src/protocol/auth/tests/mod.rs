@@ -7,6 +7,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod allowed;
 mod auth_events;
 mod create;
 mod general;
