@@ -23,7 +23,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 pub use redaction::redaction_applies;
-pub use selection::{AuthEvent, auth_types, auth_types_of, check_auth_events};
+pub use selection::{AuthEvent, auth_types, auth_types_of, check_auth_events, may_be_cited};
 
 use crate::content::{field, text_field};
 use crate::event::Event;

@@ -47,6 +47,13 @@ pub fn auth_types<'a>(
     types
 }
 
+/// Whether any event may name one of this type among its `auth_events`: [`auth_types`] selects no others.
+#[must_use]
+pub fn may_be_cited(kind: &str) -> bool {
+    let selected = ["m.room.create", "m.room.power_levels", "m.room.member", "m.room.join_rules", "m.room.third_party_invite"];
+    selected.contains(&kind)
+}
+
 /// [`auth_types`] of an event that exists.
 #[must_use]
 pub fn auth_types_of<'a>(version: &RoomVersion, event: &'a Event) -> Vec<(&'static str, Cow<'a, str>)> {

@@ -53,49 +53,74 @@ pub(super) fn create_of_room(event: &Event, source: &impl Events) -> Option<Arc<
 pub(super) fn by_mainline(events: &ById, power_levels: Option<&Arc<Event>>, source: &impl Events) -> Vec<OwnedEventId> {
     let mut mainline = Mainline::of(power_levels, source);
     let mut places: Vec<_> =
-        events.iter().map(|(id, event)| (mainline.position(event, source), event.origin_server_ts, id)).collect();
+        events.iter().map(|(id, event)| (Reverse(mainline.position(event)), event.origin_server_ts, id)).collect();
     places.sort_unstable();
     places.into_iter().map(|(_, _, id)| id.clone()).collect()
 }
 
-/// The positions of power levels on a mainline, counted from its far end so that smaller is earlier. Those that do not
-/// lead to it have none, which is earlier than any.
-struct Mainline {
-    positions: BTreeMap<OwnedEventId, Option<usize>>,
+/// The mainline position of what does not lead to the mainline: beyond its far end.
+const OFF_MAINLINE: usize = usize::MAX;
+
+/// The mainline, walked from its near end only as far as somebody's position asks for: the power levels of years that all have in common
+/// are not visited.
+struct Mainline<'a, E> {
+    source: &'a E,
+    /// The positions of the power levels on it, from 0 for the nearest, and of others that lead to it.
+    positions: BTreeMap<OwnedEventId, usize>,
+    /// How many of them are known.
+    length: usize,
+    /// The next on it, if it goes on.
+    next: Option<Arc<Event>>,
 }
 
-impl Mainline {
-    fn of(power_levels: Option<&Arc<Event>>, source: &impl Events) -> Self {
-        let mut line: Vec<OwnedEventId> = Vec::new();
-        let mut seen: BTreeSet<OwnedEventId> = BTreeSet::new();
-        let mut next = power_levels.cloned();
-        // A forged cycle ends the line.
-        while let Some(event) = next.filter(|event| seen.insert(event.id.clone())) {
-            line.push(event.id.clone());
-            next = cited_power_levels(&event, source);
-        }
-        let positions = line.into_iter().rev().enumerate().map(|(position, id)| (id, Some(position))).collect();
-        Mainline { positions }
+impl<'a, E: Events> Mainline<'a, E> {
+    fn of(power_levels: Option<&Arc<Event>>, source: &'a E) -> Self {
+        Mainline { source, positions: BTreeMap::new(), length: 0, next: power_levels.cloned() }
     }
 
-    /// The mainline position of an event. Positions are remembered for all power levels on the way, so that a set of
-    /// events costs its own size and that of the power levels it leads to.
-    fn position(&mut self, event: &Arc<Event>, source: &impl Events) -> Option<usize> {
-        let mut way: Vec<OwnedEventId> = Vec::new();
-        let mut next = cited_power_levels(event, source);
-        let mut position = None;
-        while let Some(event) = next {
-            if let Some(known) = self.positions.get(&event.id) {
-                position = *known;
-                break;
-            }
-            // Until it is known better: this ends a cycle.
-            self.positions.insert(event.id.clone(), None);
-            way.push(event.id.clone());
-            next = cited_power_levels(&event, source);
+    /// The mainline position of an event. The walks from the event and along the mainline take turns until they meet.
+    /// Positions are remembered, so that a set of events costs its own size and that of the power levels it leads to.
+    fn position(&mut self, event: &Event) -> usize {
+        // Where there is no mainline nothing leads to it.
+        if self.length == 0 && self.next.is_none() {
+            return OFF_MAINLINE;
         }
-        self.positions.extend(way.into_iter().map(|id| (id, position)));
+        // The power levels that the event leads to, with the place of each on the way.
+        let mut way: BTreeMap<OwnedEventId, usize> = BTreeMap::new();
+        let mut ahead = cited_power_levels(event, self.source);
+        let (position, steps) = loop {
+            // A forged cycle ends the way.
+            let here = ahead.take().filter(|levels| !way.contains_key(&levels.id));
+            if let Some(levels) = &here {
+                if let Some(position) = self.positions.get(&levels.id) {
+                    break (*position, way.len());
+                }
+                way.insert(levels.id.clone(), way.len());
+                ahead = cited_power_levels(levels, self.source);
+            }
+            match self.advance() {
+                Some((id, position)) => {
+                    if let Some(step) = way.get(&id) {
+                        break (position, *step);
+                    }
+                }
+                None if here.is_none() => break (OFF_MAINLINE, way.len()),
+                None => {}
+            }
+        };
+        // What comes after the meeting has a position of its own.
+        self.positions.extend(way.into_iter().filter(|(_, step)| *step < steps).map(|(id, _)| (id, position)));
         position
+    }
+
+    /// One step along the mainline, unless it has ended or goes in a circle.
+    fn advance(&mut self) -> Option<(OwnedEventId, usize)> {
+        let levels = self.next.take().filter(|levels| !self.positions.contains_key(&levels.id))?;
+        let position = self.length;
+        self.length += 1;
+        self.positions.insert(levels.id.clone(), position);
+        self.next = cited_power_levels(&levels, self.source);
+        Some((levels.id.clone(), position))
     }
 }
 

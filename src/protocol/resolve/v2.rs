@@ -1,5 +1,6 @@
 //! State resolution of room versions 2 to 12.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -20,7 +21,7 @@ pub(super) fn resolve<E: Events>(
     events: &E,
 ) -> Result<StateMap, Unresolvable> {
     let full = full_conflicted_set(version, conflict, events)?;
-    let mut state = Partial { version, unconflicted, resolved: BTreeMap::new(), events };
+    let mut state = Partial { version, unconflicted, resolved: BTreeMap::new(), agreed: RefCell::default(), events };
     // Steps 1 and 2.
     let power_events = with_auth_chains(&full);
     for id in by_power(version, &power_events, events) {
@@ -89,6 +90,8 @@ struct Partial<'a, E> {
     version: &'a RoomVersion,
     unconflicted: &'a dyn Fn(&str, &str) -> Option<OwnedEventId>,
     resolved: BTreeMap<StateKey, Arc<Event>>,
+    /// What was asked of the unconflicted state: the power levels, say, for each event.
+    agreed: RefCell<BTreeMap<StateKey, Option<Arc<Event>>>>,
     events: &'a E,
 }
 
@@ -114,13 +117,15 @@ impl<E: Events> Partial<'_, E> {
 
     /// The state's event of this type and state key. Version 2.1 starts from nothing, 2 from the unconflicted state.
     fn entry(&self, kind: &str, key: &str) -> Option<Arc<Event>> {
-        if let Some(event) = self.resolved.get(&owned(kind, key)) {
+        let pair = owned(kind, key);
+        if let Some(event) = self.resolved.get(&pair) {
             return Some(Arc::clone(event));
         }
-        match self.version.resolution {
-            StateResolution::V2_1 => None,
-            _ => (self.unconflicted)(kind, key).and_then(|id| self.accepted(&id)),
+        if self.version.resolution == StateResolution::V2_1 {
+            return None;
         }
+        let agreed = || (self.unconflicted)(kind, key).and_then(|id| self.accepted(&id));
+        self.agreed.borrow_mut().entry(pair).or_insert_with(agreed).clone()
     }
 
     fn accepted(&self, id: &OwnedEventId) -> Option<Arc<Event>> {

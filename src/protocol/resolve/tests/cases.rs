@@ -15,23 +15,23 @@ const ROOM: &str = r#"
 "#;
 
 /// The same with alice among the `users`, where versions before 12 need her.
-fn room(version: &RoomVersion) -> String {
+pub(super) fn room(version: &RoomVersion) -> String {
     if version.version_12 { ROOM.to_owned() } else { ROOM.replace("\"@bob:b\":50", "\"@alice:a\":100,\"@bob:b\":50") }
 }
 
-fn levels(version: &RoomVersion, others: &str) -> String {
+pub(super) fn levels(version: &RoomVersion, others: &str) -> String {
     let alice = if version.version_12 { "" } else { "\"@alice:a\":100," };
     format!("{{\"users\":{{{}}}}}", format!("{alice}{others}").trim_end_matches(','))
 }
 
 /// Resolves the states after `heads`, in both orders and by parts, and compares with ruma too.
 #[track_caller]
-fn check(graph: &Graph, heads: &str, expected: &str) {
+pub(super) fn check(graph: &Graph, heads: &str, expected: &str) {
     check_states(graph, graph.after(heads), expected);
 }
 
 #[track_caller]
-fn check_states(graph: &Graph, mut states: Vec<super::StateMap>, expected: &str) {
+pub(super) fn check_states(graph: &Graph, mut states: Vec<super::StateMap>, expected: &str) {
     for _ in 0..2 {
         let state = graph.resolve(&states);
         assert_eq!(show(&state), expected, "version {}", graph.version.id);

@@ -1,18 +1,23 @@
 //! Event graphs as text, resolved states as text.
 //!
 //! A graph is one event a line: `id < parents : sender action`. Without parents the line before is the parent. Actions
-//! are `create {…}`, `join`, `leave who`, `ban who`, `invite who`, `levels {…}`, `rule public`, `topic text` and `message
-//! text`. `@7` sets the time, which is else the number of the line, and `auth=a,b` the auth events, which are else
+//! are `create {…}`, `join`, `leave who`, `ban who`, `invite who`, `knock`, `via who` (a restricted join that this user authorises),
+//! `promise token` (a third-party invite), `redeem token` (the invite that it becomes, for the sender's friend zoe), `levels {…}`,
+//! `rule public`, `topic text` and `message text`. `@7` sets the time, which is else the number of the line, and `auth=a,b` the auth events, which are else
 //! selected from the state before, as servers do; then the event must also be allowed by it.
 //!
 //! A state is `entry=id` for each entry but the create event: a user's name, `levels`, `rule` or `topic`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod bounds;
 mod cases;
+mod definitions;
 mod forged;
 mod oracle;
+mod published;
 mod random;
+mod resets;
 mod v1;
 
 use std::collections::BTreeMap;
@@ -24,7 +29,9 @@ use serde_json::{Value, json};
 use super::{Conflict, StateMap, auth_difference, conflicted_subgraph, owned, resolve_states, split};
 use crate::auth::{auth_types_of, authorize};
 use crate::event::Event;
+use crate::keys::SigningKey;
 use crate::scenario::{CREATE, Draft, user};
+use crate::sign::sign_json;
 use crate::version::RoomVersion;
 
 /// A room's events, and the state after each.
@@ -153,13 +160,33 @@ pub(super) fn action_of(version: &'static RoomVersion, event: &str, sender: &str
     let target = if rest.is_empty() { sender } else { rest };
     let member = |membership: &str| draft("m.room.member", Some(user(target).as_str()), json!({ "membership": membership }));
     match verb {
-        "join" | "leave" | "ban" | "invite" => member(verb),
+        "join" | "leave" | "ban" | "invite" | "knock" => member(verb),
+        "via" => {
+            let content = json!({ "membership": "join", "join_authorised_via_users_server": user(rest) });
+            draft("m.room.member", Some(user(sender).as_str()), content)
+        }
+        "promise" => {
+            draft("m.room.third_party_invite", Some(rest), json!({ "public_key": identity_server().public().to_base64() }))
+        }
+        "redeem" => draft("m.room.member", Some(user("zoe").as_str()), redeemed(rest)),
         "levels" => draft("m.room.power_levels", Some(""), serde_json::from_str(rest).unwrap()),
         "rule" => draft("m.room.join_rules", Some(""), json!({ "join_rule": rest })),
         "topic" => draft("m.room.topic", Some(""), json!({ "topic": rest })),
         "message" => draft("m.room.message", None, json!({ "body": rest })),
         other => panic!("{other} is no action"),
     }
+}
+
+/// The key of the server that vouches for third-party identifiers.
+fn identity_server() -> SigningKey {
+    SigningKey::from_seed("1", &[7; 32]).unwrap()
+}
+
+/// An invite of zoe, for whom the identity server vouches.
+fn redeemed(token: &str) -> Value {
+    let mut signed = json!({ "mxid": user("zoe"), "token": token }).as_object().unwrap().clone();
+    sign_json(&mut signed, "i", &identity_server()).unwrap();
+    json!({ "membership": "invite", "third_party_invite": { "display_name": "zoe", "signed": signed } })
 }
 
 /// The versions from this one to that one, by their numbers.

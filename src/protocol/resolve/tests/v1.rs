@@ -126,7 +126,7 @@ fn of_other_entries_the_least_deep_one_stands_where_none_is_allowed() {
 }
 
 /// A source in which one event was rejected.
-struct Rejecting<'g>(&'g Graph, OwnedEventId);
+pub(super) struct Rejecting<'g>(pub(super) &'g Graph, pub(super) OwnedEventId);
 
 impl Events for Rejecting<'_> {
     fn event(&self, id: &EventId) -> Option<Arc<Event>> {
