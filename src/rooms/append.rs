@@ -117,7 +117,7 @@ fn known(room: &mut OpenRoom<'_, '_>, event: &Arc<Event>) -> Result<(EventNo, St
         for id in &event.auth_events {
             cited.extend(events::by_id(room.tx, room.no, id)?.map(|(no, _)| no));
         }
-        stored.header.auth = Some(chains::link_by_auth(room, no, pair, &cited)?);
+        stored.header.auth = chains::link_by_auth(room, no, pair, &cited)?;
     }
     Ok((no, stored))
 }

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use protocol::auth;
 use serde::{Deserialize, Serialize};
 use store::{Lead, Owner, Preset, Range, Read, RoomNo, Table};
 
@@ -13,7 +14,7 @@ use crate::{
     Error, EventNo, Result,
     events::{self, Header},
     head::OpenRoom,
-    tree::{self, NodeNo},
+    tree::{self, NodeNo, Union},
 };
 
 pub(crate) static AUTH_CHAINS: Table<(RoomNo, u32, u32), EventNo> =
@@ -84,13 +85,14 @@ pub(crate) fn link_in_dag(room: &mut OpenRoom<'_, '_>, parents: &[EventNo], exte
     Ok(next(&mut room.head.dag_chains, last, reach))
 }
 
-/// The link of a new state event among auth chains. Events of one type and state key make a chain.
+/// The link of a new state event among auth chains. Events of one type and state key make a chain. What nobody may cite needs no link:
+/// its ancestors are those that it cites and theirs.
 pub(crate) fn link_by_auth(
     room: &mut OpenRoom<'_, '_>,
     no: EventNo,
     pair: (&str, &str),
     auth_events: &[EventNo],
-) -> Result<Link> {
+) -> Result<Option<Link>> {
     let mut links = Vec::with_capacity(auth_events.len());
     let mut last = None;
     for cited in auth_events {
@@ -103,10 +105,13 @@ pub(crate) fn link_by_auth(
         links.push(link);
         room.tx.put(&CITED, &(room.no, *cited, no), &())?;
     }
+    if !auth::may_be_cited(pair.0) {
+        return Ok(None);
+    }
     let reach = reach_of(room, &links)?;
     let link = next(&mut room.head.auth_chains, last, reach);
     room.tx.put(&AUTH_CHAINS, &(room.no, link.chain, link.place), &no)?;
-    Ok(link)
+    Ok(Some(link))
 }
 
 fn next(chains: &mut u32, last: Option<Link>, reach: NodeNo) -> Link {
@@ -142,8 +147,8 @@ fn reach_of(room: &mut OpenRoom<'_, '_>, parents: &[Link]) -> Result<NodeNo> {
     Ok(NodeNo(tree::insert_all(room.tx, room.no, &mut room.head, base, &further)?))
 }
 
-/// The auth difference of states: what is in the full auth chain of some of them but not of all, where a state's own events
-/// count as part of its chain.
+/// The auth difference of states: what is in the full auth chain of some of them but not of all. A state's own events count as part of its
+/// chain if they may be cited.
 ///
 /// `conflicted` are the events of each state where the states differ, and `shared` tells whether an event is one that all have. It costs
 /// the difference, not the chains.
@@ -153,40 +158,65 @@ pub(crate) fn auth_difference(
     conflicted: &[Vec<EventNo>],
     shared: impl Fn(EventNo) -> Result<bool>,
 ) -> Result<BTreeSet<EventNo>> {
-    let mut reaches = Vec::with_capacity(conflicted.len());
-    for events in conflicted {
-        reaches.push(closure(db, room, events)?);
-    }
-    let chains: BTreeSet<u32> = reaches.iter().flat_map(|reach| reach.keys().copied()).collect();
+    let reaches = conflicted.iter().map(|events| closure(db, room, events)).collect::<Result<Vec<Union>>>()?;
     let mut difference = BTreeSet::new();
     let mut search = Search { db, room, shared, looked_at: 0, known: BTreeMap::new() };
-    for chain in chains {
-        let places = || reaches.iter().map(|reach| reach.get(&chain).copied().unwrap_or(0));
-        let (Some(of_all), Some(of_some)) = (places().min(), places().max()) else { continue };
+    tree::compare_unions(db, room, &reaches, &mut |chain, of_all, of_some| {
         for place in of_all + 1..=of_some {
             let no = db.get(&AUTH_CHAINS, &(room, chain, place))?.ok_or(Error::NotFound("an event of an auth chain"))?;
             if !search.leads_to_shared(no)? {
                 difference.insert(no);
             }
         }
-    }
+        Ok(())
+    })?;
     Ok(difference)
 }
 
 /// How far these events and their auth chains go in each chain.
-fn closure(db: &impl Read, room: RoomNo, events: &[EventNo]) -> Result<BTreeMap<u32, u32>> {
-    let mut reach: BTreeMap<u32, u32> = BTreeMap::new();
-    let mut seen = BTreeSet::new();
+fn closure(db: &impl Read, room: RoomNo, events: &[EventNo]) -> Result<Union> {
+    let mut reach = Union::default();
+    let mut reached = |link: Link| {
+        reach.raise(link.chain, link.place);
+        if link.reach != NodeNo(0) {
+            reach.roots.insert(link.reach.0);
+        }
+    };
     for no in events {
-        let Some(link) = events::event(db, room, *no)?.header.auth else { continue };
-        let mut reached = |chain: u32, place: u32| {
-            let entry = reach.entry(chain).or_default();
-            *entry = place.max(*entry);
-        };
-        reached(link.chain, link.place);
-        tree::walk_unseen(db, room, link.reach.0, 0, &mut |node| seen.insert(node), &mut reached)?;
+        let stored = events::event(db, room, *no)?;
+        if let Some(link) = stored.header.auth {
+            reached(link);
+            continue;
+        }
+        for id in &stored.event.auth_events {
+            if let Some((_, cited)) = events::by_id(db, room, id)? {
+                cited.header.auth.into_iter().for_each(&mut reached);
+            }
+        }
     }
     Ok(reach)
+}
+
+/// Where to look for some events among the ancestors of others: in each chain the first of them.
+pub(crate) fn first_places(db: &impl Read, room: RoomNo, events: impl Iterator<Item = EventNo>) -> Result<Vec<(u32, u32)>> {
+    let mut places: BTreeMap<u32, u32> = BTreeMap::new();
+    for no in events {
+        if let Some(link) = events::event(db, room, no)?.header.auth {
+            let entry = places.entry(link.chain).or_insert(link.place);
+            *entry = link.place.min(*entry);
+        }
+    }
+    Ok(places.into_iter().collect())
+}
+
+/// Whether an event is one of those whose [`first_places`] are given, or has one of them in its auth chain.
+pub(crate) fn leads_to_any(db: &impl Read, room: RoomNo, event: &Header, places: &[(u32, u32)]) -> Result<bool> {
+    let Some(link) = event.auth else { return Ok(false) };
+    let own = places.binary_search_by_key(&link.chain, |(chain, _)| *chain).ok().and_then(|at| places.get(at));
+    if own.is_some_and(|(_, first)| *first <= link.place) {
+        return Ok(true);
+    }
+    tree::has_any(db, room, link.reach.0, 0, places)
 }
 
 /// Looks from events to those that cite them, for one that all states have: then all have it in their chains.
@@ -203,27 +233,25 @@ impl<R: Read, F: Fn(EventNo) -> Result<bool>> Search<'_, R, F> {
     fn leads_to_shared(&mut self, from: EventNo) -> Result<bool> {
         let mut seen = BTreeSet::from([from]);
         let mut unvisited = vec![from];
-        let mut found = false;
-        while let Some(no) = unvisited.pop() {
-            found = match self.known.get(&no) {
-                Some(known) => *known,
-                None => (self.shared)(no)?,
-            };
-            if found {
-                break;
-            }
-            if self.known.contains_key(&no) {
-                continue;
-            }
+        let mut found = self.is_shared(from)?;
+        while !found && let Some(no) = unvisited.pop() {
+            // Rows are read as they are needed: an old event may be cited by all members.
             for row in self.db.range(&CITED, Range::of(&Lead((self.room, no))))? {
                 let ((_, _, citing), ()) = row?;
-                if seen.insert(citing) {
+                self.looked_at += 1;
+                if self.looked_at > LOOKED_AT_MAX {
+                    return Err(Error::TooComplex);
+                }
+                if !seen.insert(citing) {
+                    continue;
+                }
+                found = self.is_shared(citing)?;
+                if found {
+                    break;
+                }
+                if !self.known.contains_key(&citing) {
                     unvisited.push(citing);
                 }
-            }
-            self.looked_at += 1;
-            if self.looked_at > LOOKED_AT_MAX {
-                return Err(Error::TooComplex);
             }
         }
         if found {
@@ -232,5 +260,10 @@ impl<R: Read, F: Fn(EventNo) -> Result<bool>> Search<'_, R, F> {
             self.known.extend(seen.into_iter().map(|no| (no, false)));
         }
         Ok(found)
+    }
+
+    /// Whether all states have the event, or are known to have one that it leads to.
+    fn is_shared(&self, no: EventNo) -> Result<bool> {
+        self.known.get(&no).map_or_else(|| (self.shared)(no), |known| Ok(*known))
     }
 }

@@ -37,7 +37,7 @@ pub struct Header {
     pub current: Root,
     /// Where it stands in the event DAG; outliers do not.
     pub(crate) dag: Option<Link>,
-    /// Where it stands among auth chains, of state events.
+    /// Where it stands among auth chains, of events that others may cite.
     pub(crate) auth: Option<Link>,
     /// The transaction it was sent with, which only its device is told.
     pub txn: Option<Txn>,

@@ -27,7 +27,7 @@ pub mod receive;
 mod redaction;
 mod refusals;
 pub mod relations;
-mod resolve;
+pub mod resolve;
 pub mod send;
 pub mod state;
 #[cfg(test)]

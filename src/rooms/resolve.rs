@@ -3,7 +3,7 @@
 
 use std::{
     cell::RefCell,
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
@@ -13,23 +13,41 @@ use protocol::{
     version::{RoomVersion, StateResolution},
 };
 use ruma::{EventId, OwnedEventId};
-use store::{Read, RoomNo};
+use store::{Read, RoomNo, Tx};
 
 use crate::{
     Error, EventNo, Result, chains,
-    events::{self, Standing},
+    events::{self, Standing, StoredEvent},
     head::OpenRoom,
-    state::{self, Place, Root},
+    state::{self, Change, Place, Root},
 };
 
 /// The state that these events lead to together.
 ///
 /// # Errors
 /// [`Error::TooComplex`].
-pub(crate) fn after(room: &mut OpenRoom<'_, '_>, parents: &[EventNo]) -> Result<Root> {
-    let after = parents.iter().map(|no| Ok(events::event(room.tx, room.no, *no)?.header.after));
-    let states = after.collect::<Result<Vec<Root>>>()?;
-    resolve(room, &states)
+pub(crate) fn after(room: &mut OpenRoom<'_, '_>, events: &[EventNo]) -> Result<Root> {
+    let states = states_after(room, events)?;
+    // What changes no state leaves the room as forked as it was, and need not be resolved again.
+    if states.len() > 1 && states == states_after(room, &room.head.extremities)? {
+        return Ok(room.head.state);
+    }
+    resolve(room, &states.into_iter().collect::<Vec<_>>())
+}
+
+/// The state that these resolve to, written into the room's tree.
+///
+/// # Errors
+/// [`Error::UnknownRoom`], [`Error::TooComplex`].
+pub fn states(tx: &mut Tx<'_>, room: RoomNo, states: &[Root]) -> Result<Root> {
+    let mut open = OpenRoom::new(tx, room)?;
+    let resolved = resolve(&mut open, states)?;
+    open.save()?;
+    Ok(resolved)
+}
+
+fn states_after(room: &OpenRoom<'_, '_>, events: &[EventNo]) -> Result<BTreeSet<Root>> {
+    events.iter().map(|no| Ok(events::event(room.tx, room.no, *no)?.header.after)).collect()
 }
 
 /// The state that these resolve to.
@@ -86,17 +104,23 @@ struct Resolution {
 
 impl Resolution {
     fn of(db: &impl Read, room: RoomNo, version: &'static RoomVersion, states: &[Root]) -> Result<Self> {
-        let states: Vec<Root> = BTreeSet::from_iter(states.iter().copied()).into_iter().collect();
+        let states: BTreeSet<Root> = states.iter().copied().collect();
         let base = states.first().copied().unwrap_or_default();
-        let mut places: BTreeSet<Place> = BTreeSet::new();
-        for other in states.iter().skip(1) {
-            places.extend(state::places_of_difference(db, room, base, *other)?.into_keys());
-        }
+        let differences = states.iter().map(|state| state::places_of_difference(db, room, base, *state));
+        let differences = differences.collect::<Result<Vec<_>>>()?;
+        let of_base: BTreeMap<Place, Option<EventNo>> =
+            differences.iter().flatten().map(|(place, (of_base, _))| (*place, *of_base)).collect();
+        let events = |difference: &BTreeMap<Place, Change>| {
+            let own = of_base.iter().map(|(place, of_base)| difference.get(place).map_or(*of_base, |(_, own)| *own));
+            own.flatten().collect::<Vec<EventNo>>()
+        };
+        let sets: Vec<Vec<EventNo>> = differences.iter().map(events).collect();
+        let places: BTreeSet<Place> = of_base.into_keys().collect();
         if places.is_empty() {
             return Ok(Self { base, places, resolved: BTreeMap::new() });
         }
-        let stored = Stored { db, room, version, failed: RefCell::new(None) };
-        let resolved = stored.resolve(base, &states, &places)?;
+        let stored = Stored { db, room, version, read: RefCell::default(), failed: RefCell::default() };
+        let resolved = stored.resolve(base, &sets, &places)?;
         Ok(Self { base, places, resolved })
     }
 }
@@ -106,26 +130,27 @@ struct Stored<'a, R> {
     db: &'a R,
     room: RoomNo,
     version: &'static RoomVersion,
+    /// Events that were read, for each is asked for many times.
+    read: RefCell<HashMap<OwnedEventId, Option<Numbered>>>,
     /// Why an answer was wrong.
     failed: RefCell<Option<Error>>,
 }
 
+/// An event with its number.
+type Numbered = (EventNo, Arc<StoredEvent>);
+
 impl<R: Read> Stored<'_, R> {
-    fn resolve(&self, base: Root, states: &[Root], places: &BTreeSet<Place>) -> Result<BTreeMap<StateKey, EventNo>> {
-        let mut sets = Vec::with_capacity(states.len());
-        for state in states {
-            let events = places.iter().map(|place| state::at(self.db, self.room, *state, *place));
-            sets.push(events.filter_map(Result::transpose).collect::<Result<Vec<EventNo>>>()?);
-        }
-        let conflict = self.conflict(base, &sets, places)?;
+    /// `sets` are the events of each state where they differ.
+    fn resolve(&self, base: Root, sets: &[Vec<EventNo>], places: &BTreeSet<Place>) -> Result<BTreeMap<StateKey, EventNo>> {
+        let conflict = self.conflict(base, sets, places)?;
         let unconflicted = |kind: &str, key: &str| self.ok(self.unconflicted(base, places, kind, key)).flatten();
         let resolved = resolve::resolve(self.version, &conflict, unconflicted, self);
         if let Some(error) = self.failed.take() {
             return Err(error);
         }
         let resolved = resolved.map_err(|_| Error::TooComplex)?;
-        let number = |(pair, id): (StateKey, OwnedEventId)| match events::find(self.db, &id)? {
-            Some((_, no)) => Ok((pair, no)),
+        let number = |(pair, id): (StateKey, OwnedEventId)| match self.stored(&id)? {
+            Some((no, _)) => Ok((pair, no)),
             None => Err(Error::NotFound("a resolved event")),
         };
         resolved.into_iter().map(number).collect()
@@ -137,6 +162,7 @@ impl<R: Read> Stored<'_, R> {
         for no in sets.iter().flatten() {
             let stored = events::event(self.db, self.room, *no)?;
             oldest = oldest.min(*no);
+            self.read.borrow_mut().insert(stored.header.id.clone(), Some((*no, Arc::clone(&stored))));
             if let Some((kind, key)) = stored.event.state_pair() {
                 conflict.conflicted.entry((kind.to_owned(), key.to_owned())).or_default().insert(stored.header.id.clone());
             }
@@ -149,13 +175,24 @@ impl<R: Read> Stored<'_, R> {
             conflict.auth_difference.insert(events::event(self.db, self.room, no)?.header.id.clone());
         }
         if self.version.resolution == StateResolution::V2_1 {
-            let ids = conflict.conflicted.values().flatten().cloned().collect();
-            // What an event cites has a lower number: below the oldest conflicted event nothing leads to one.
-            let newer = |id: &EventId| self.ok(self.stored(id)).flatten().filter(|(no, _)| *no >= oldest).map(|(_, event)| event);
-            let subgraph = resolve::conflicted_subgraph(&ids, &newer);
+            let ids: BTreeSet<OwnedEventId> = conflict.conflicted.values().flatten().cloned().collect();
+            let places = chains::first_places(self.db, self.room, sets.iter().flatten().copied())?;
+            let subgraph = resolve::conflicted_subgraph(&ids, &|id: &EventId| {
+                let leading = self.stored(id).and_then(|stored| match stored {
+                    // What an event cites has a lower number: below the oldest conflicted event nothing leads to one.
+                    Some((no, _)) if no < oldest => Ok(None),
+                    Some((_, stored)) if !ids.contains(id) && !self.leads_to_any(&stored, &places)? => Ok(None),
+                    stored => Ok(stored.map(|(_, stored)| Arc::clone(&stored.event))),
+                });
+                self.ok(leading).flatten()
+            });
             conflict.subgraph = subgraph.map_err(|_| Error::TooComplex)?;
         }
         Ok(conflict)
+    }
+
+    fn leads_to_any(&self, stored: &StoredEvent, places: &[(u32, u32)]) -> Result<bool> {
+        chains::leads_to_any(self.db, self.room, &stored.header, places)
     }
 
     /// Whether an event is in all states.
@@ -175,8 +212,13 @@ impl<R: Read> Stored<'_, R> {
         no.map(|no| Ok(events::event(self.db, self.room, no)?.header.id.clone())).transpose()
     }
 
-    fn stored(&self, id: &EventId) -> Result<Option<(EventNo, Arc<Event>)>> {
-        Ok(events::by_id(self.db, self.room, id)?.map(|(no, stored)| (no, Arc::clone(&stored.event))))
+    fn stored(&self, id: &EventId) -> Result<Option<Numbered>> {
+        if let Some(read) = self.read.borrow().get(id) {
+            return Ok(read.clone());
+        }
+        let found = events::by_id(self.db, self.room, id)?;
+        self.read.borrow_mut().insert(id.to_owned(), found.clone());
+        Ok(found)
     }
 
     /// Keeps the error that an answer cannot tell.
@@ -191,11 +233,11 @@ impl<R: Read> Stored<'_, R> {
 
 impl<R: Read> Events for Stored<'_, R> {
     fn event(&self, id: &EventId) -> Option<Arc<Event>> {
-        self.ok(self.stored(id)).flatten().map(|(_, event)| event)
+        self.ok(self.stored(id)).flatten().map(|(_, stored)| Arc::clone(&stored.event))
     }
 
     fn rejected(&self, id: &EventId) -> bool {
-        let stored = self.ok(events::by_id(self.db, self.room, id)).flatten();
+        let stored = self.ok(self.stored(id)).flatten();
         stored.is_some_and(|(_, stored)| matches!(stored.header.standing, Standing::Rejected(_)))
     }
 }

@@ -1,6 +1,7 @@
 //! Rooms without a runtime: a store in memory, a few users, and what they see.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod bounds;
 mod checks;
 mod collect;
 mod expected;
@@ -14,7 +15,7 @@ mod shared;
 mod typing;
 mod unread;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{cell::Cell, collections::BTreeMap, sync::Arc};
 
 use proptest::prelude::*;
 use protocol::{json::Object, keys::SigningKey, version::RoomVersion};
@@ -36,6 +37,8 @@ use crate::{
 struct World {
     store: Store,
     identity: Identity,
+    /// Rooms that were made.
+    rooms: Cell<u32>,
 }
 
 impl World {
@@ -48,7 +51,7 @@ impl World {
         let tables: Vec<&'static TableSpec> = users::TABLES.iter().chain(TABLES).copied().collect();
         let key = SigningKey::from_seed("1", &[seed; 32]).unwrap();
         let identity = Identity { server_name: server.try_into().unwrap(), key };
-        Self { store: Store::in_memory(server, &tables).unwrap(), identity }
+        Self { store: Store::in_memory(server, &tables).unwrap(), identity, rooms: Cell::new(0) }
     }
 
     fn user(&self, name: &str) -> Sender {
@@ -57,6 +60,7 @@ impl World {
     }
 
     fn room(&self, creator: &Sender, version: &str, preset: Preset) -> (RoomNo, OwnedRoomId) {
+        self.rooms.set(self.rooms.get() + 1);
         let new = NewRoom {
             version: RoomVersion::named(version).unwrap(),
             preset,
@@ -70,7 +74,7 @@ impl World {
             alias: None,
             public: false,
             profile: Object::new(),
-            opaque_id: format!("opaque{version}"),
+            opaque_id: format!("opaque{}", self.rooms.get()),
         };
         let id = create::create(&self.store, &self.identity, creator, new, 1000).unwrap().wait().unwrap();
         (numbers::number(&self.store.snapshot(), &id).unwrap().unwrap(), id)

@@ -4,7 +4,10 @@
 //! and values are greater than 0. Reading one entry costs the depth (at most 5 nodes for a million numbers), a changed entry writes
 //! one such path, and comparing two trees skips the nodes that they share.
 
-use std::sync::Arc;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use serde::{Deserialize, Serialize};
 use store::{Owner, Read, RoomNo, Table, Tx};
@@ -270,4 +273,120 @@ pub(crate) fn compare(
         }
     }
     Ok(())
+}
+
+/// Whether any of these numbers, in ascending order, leads to its value or a greater one. It costs no more than the tree, or
+/// than looking up each.
+pub(crate) fn has_any(db: &impl Read, room: RoomNo, root: u32, base: u32, wanted: &[(u32, u32)]) -> Result<bool> {
+    if root == 0 || wanted.is_empty() {
+        return Ok(false);
+    }
+    let current = node(db, room, root)?;
+    let shift = u32::from(current.height) * BITS;
+    for (slot, child) in current.branches() {
+        let number = base | slot << shift;
+        let from = wanted.partition_point(|(wanted, _)| *wanted < number);
+        let to = wanted.partition_point(|(wanted, _)| wanted >> shift <= number >> shift);
+        let has = match wanted.get(from..to) {
+            None | Some([]) => false,
+            Some([(_, value), ..]) if current.height == 0 => child >= *value,
+            Some(within) => has_any(db, room, child, number, within)?,
+        };
+        if has {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Several trees as one, in which a number leads to the greatest of its values in any of them, and of those beside them.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Union {
+    /// The trees.
+    pub roots: BTreeSet<u32>,
+    /// More numbers and values.
+    pub beside: BTreeMap<u32, u32>,
+}
+
+impl Union {
+    /// Has this number lead to this value, unless it leads to a greater one.
+    pub fn raise(&mut self, number: u32, value: u32) {
+        let entry = self.beside.entry(number).or_default();
+        *entry = value.max(*entry);
+    }
+}
+
+/// Calls `visit` with every number whose values in these differ, and with the least and the greatest of them (0 for none). Nodes that all
+/// share are skipped, so that it costs the difference.
+pub(crate) fn compare_unions(
+    db: &impl Read,
+    room: RoomNo,
+    unions: &[Union],
+    visit: &mut impl FnMut(u32, u32, u32) -> Result<()>,
+) -> Result<()> {
+    let beside: BTreeSet<u32> = unions.iter().flat_map(|union| union.beside.keys().copied()).collect();
+    let mut height = 0;
+    for root in unions.iter().flat_map(|union| &union.roots).collect::<BTreeSet<_>>() {
+        height = height.max(node(db, room, *root)?.height);
+    }
+    while beside.last().is_some_and(|number| !Node::empty(height).reaches(*number)) {
+        height += 1;
+    }
+    let tops: Vec<Vec<u32>> = unions.iter().map(|union| union.roots.iter().copied().collect()).collect();
+    Comparison { db, room, unions, beside }.descend(&tops, height, 0, visit)
+}
+
+struct Comparison<'a, R> {
+    db: &'a R,
+    room: RoomNo,
+    unions: &'a [Union],
+    /// The numbers beside the trees of any union.
+    beside: BTreeSet<u32>,
+}
+
+impl<R: Read> Comparison<'_, R> {
+    /// Compares what lies below `base`, where each union has these nodes, of this height or lower.
+    fn descend(
+        &self,
+        nodes: &[Vec<u32>],
+        height: u8,
+        base: u32,
+        visit: &mut impl FnMut(u32, u32, u32) -> Result<()>,
+    ) -> Result<()> {
+        let last = base | u32::MAX.checked_shr(u32::BITS.saturating_sub((u32::from(height) + 1) * BITS)).unwrap_or(u32::MAX);
+        if self.beside.range(base..=last).next().is_none() && nodes.windows(2).all(|pair| pair[0] == pair[1]) {
+            return Ok(());
+        }
+        let mut read: BTreeMap<u32, Arc<Node>> = BTreeMap::new();
+        for no in nodes.iter().flatten() {
+            if !read.contains_key(no) {
+                read.insert(*no, node(self.db, self.room, *no)?);
+            }
+        }
+        for slot in 0..16 {
+            let number = base | slot << (u32::from(height) * BITS);
+            let branches = |nodes: &Vec<u32>| {
+                let branches = nodes.iter().filter_map(|no| Some(below(read.get(no)?, *no, height, slot)));
+                let mut branches: Vec<u32> = branches.filter(|branch| *branch != 0).collect();
+                branches.sort_unstable();
+                branches.dedup();
+                branches
+            };
+            let below: Vec<Vec<u32>> = nodes.iter().map(branches).collect();
+            if height > 0 {
+                self.descend(&below, height - 1, number, visit)?;
+                continue;
+            }
+            let values = self.unions.iter().zip(&below).map(|(union, values)| {
+                let beside = union.beside.get(&number).copied().unwrap_or(0);
+                values.last().copied().unwrap_or(0).max(beside)
+            });
+            let (least, greatest) =
+                values.fold((u32::MAX, 0), |(least, greatest), value| (value.min(least), value.max(greatest)));
+            if least < greatest {
+                visit(number, least, greatest)?;
+            }
+        }
+        Ok(())
+    }
 }

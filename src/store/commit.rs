@@ -4,7 +4,10 @@
 //! for all that wait, takes a snapshot of exactly what is synced, publishes it to readers, wakes watchers, and only then
 //! acknowledges. So readers never see a row that a crash could take back, and one room is not bound to one sync a message.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
 use parking_lot::{Condvar, Mutex, RwLock};
 use rocksdb::{DB, WriteBatch, WriteOptions};
@@ -38,6 +41,21 @@ pub(crate) struct CommitState {
     closing: bool,
 }
 
+/// What transactions did since the store was opened: what tests of costs count, for it does not depend on the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Work {
+    /// Rows that they asked for, from the cache or not.
+    pub reads: u64,
+    /// Bytes of the keys and values that they wrote.
+    pub written_bytes: u64,
+}
+
+#[derive(Default)]
+pub(crate) struct Counters {
+    pub(crate) reads: AtomicU64,
+    pub(crate) written_bytes: AtomicU64,
+}
+
 /// What transactions, readers and the publisher share.
 pub(crate) struct Shared {
     pub(crate) db: Arc<DB>,
@@ -45,6 +63,7 @@ pub(crate) struct Shared {
     pub(crate) cache: Arc<RowCache>,
     locks: Locks,
     work: Condvar,
+    pub(crate) counters: Counters,
     published: RwLock<Snapshot>,
     watches: Arc<Watches>,
     /// Whether there is a disk to sync to.
@@ -77,6 +96,7 @@ impl Shared {
             cache,
             locks: Locks::new(),
             work: Condvar::new(),
+            counters: Counters::default(),
             published: RwLock::new(Snapshot { inner: Arc::new(published) }),
             watches,
             on_disk,
@@ -281,6 +301,13 @@ impl Store {
             self.shared.db.compact_range_cf(family(&self.shared.db, table.name)?, Some(from), Some(to));
         }
         Ok(())
+    }
+
+    /// What transactions did so far; those that failed do not count.
+    #[must_use]
+    pub fn work(&self) -> Work {
+        let Counters { reads, written_bytes } = &self.shared.counters;
+        Work { reads: reads.load(Ordering::Relaxed), written_bytes: written_bytes.load(Ordering::Relaxed) }
     }
 
     /// Why writes are refused, if they are.

@@ -19,7 +19,7 @@ mod value;
 mod watch;
 
 pub use clock::{Clock, SystemClock};
-pub use commit::{Pending, Store};
+pub use commit::{Pending, Store, Work};
 pub use error::{Error, Result};
 pub use key::{AsKey, Key, KeyPart, KeyTail, Lead, Prefix, Range, RoomNo, Seq, UserNo};
 pub use lock::Lock;

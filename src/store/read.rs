@@ -21,6 +21,9 @@ pub trait Source {
     /// The rows from `lower` to before `upper` (unbounded where empty).
     fn raw_rows(&self, table: &'static str, lower: &[u8], upper: &[u8], reversed: bool) -> Result<Rows<'_>>;
 
+    /// Told of each row that is asked for: transactions count them ([`crate::Work`]).
+    fn asked(&self) {}
+
     /// The cache, and the number of its changes when this view was taken; `None` for a row that this view changed.
     fn row_cache(&self, table: &'static str, key: &[u8]) -> Option<(&RowCache, u64)>;
 }
@@ -36,6 +39,7 @@ pub trait Read: Source {
         table: &'static Table<K, V>,
         key: &impl AsKey<K>,
     ) -> Result<Option<Arc<V>>> {
+        self.asked();
         let mut bytes = Vec::with_capacity(48);
         key.encode(&mut bytes);
         let name = table.spec.name;
@@ -57,6 +61,7 @@ pub trait Read: Source {
     /// # Errors
     /// [`Error::Corrupt`] where its bytes are no such value.
     fn get<K: Key, V: Value>(&self, table: &Table<K, V>, key: &impl AsKey<K>) -> Result<Option<V>> {
+        self.asked();
         let mut bytes = Vec::with_capacity(48);
         key.encode(&mut bytes);
         match self.raw(table.spec.name, &bytes, V::decode)? {
@@ -71,6 +76,7 @@ pub trait Read: Source {
     /// # Errors
     /// As the database says.
     fn contains<K: Key, V: Value>(&self, table: &Table<K, V>, key: &impl AsKey<K>) -> Result<bool> {
+        self.asked();
         let mut bytes = Vec::with_capacity(48);
         key.encode(&mut bytes);
         Ok(self.raw(table.spec.name, &bytes, |_| ())?.is_some())
@@ -92,6 +98,7 @@ pub trait Read: Source {
             self.raw_rows(table.spec.name, &range.lower, &range.upper, range.reversed)?
         };
         Ok(rows.map(|row| {
+            self.asked();
             let (key, value) = row?;
             K::decode(&key).zip(V::decode(&value)).ok_or_else(|| corrupt(&table.spec, &key))
         }))

@@ -4,6 +4,7 @@ use std::{
     cell::{Cell, RefCell},
     collections::BTreeMap,
     ops::Bound,
+    sync::atomic::Ordering,
 };
 
 use parking_lot::MutexGuard;
@@ -37,6 +38,8 @@ pub struct Tx<'s> {
     woken: Vec<Topic>,
     /// Rows of cached tables that are no longer what they were.
     replaced: Vec<(&'static str, Box<[u8]>)>,
+    /// Rows that were asked for.
+    asked: Cell<u64>,
     /// Held from the first time the transaction needs to be alone (a sequence number, an interned number) to its end.
     alone: RefCell<Option<MutexGuard<'s, CommitState>>>,
 }
@@ -74,6 +77,7 @@ impl<'s> Tx<'s> {
             touched: Vec::new(),
             woken: Vec::new(),
             replaced: Vec::new(),
+            asked: Cell::new(0),
             alone: RefCell::new(None),
         }
     }
@@ -215,6 +219,7 @@ impl<'s> Tx<'s> {
 
     /// What there is to commit.
     pub(crate) fn finish(self) -> Result<(MutexGuard<'s, CommitState>, Option<Finished>)> {
+        self.shared.counters.reads.fetch_add(self.asked.get(), Ordering::Relaxed);
         let guard = self.alone.into_inner().unwrap_or_else(|| self.shared.commit.lock());
         if self.overlay.is_empty() && self.erased.is_empty() && self.touched.is_empty() {
             return Ok((guard, None));
@@ -224,15 +229,18 @@ impl<'s> Tx<'s> {
             let end = u32::from_be_bytes(*prefix).saturating_add(1).to_be_bytes();
             batch.delete_range_cf(family(&self.shared.db, table)?, *prefix, end);
         }
+        let mut written = 0;
         for (table, changes) in self.overlay {
             let family = family(&self.shared.db, table)?;
             for (key, value) in changes {
+                written += key.len() + value.as_ref().map_or(0, Vec::len);
                 match value {
                     Some(value) => batch.put_cf(family, key, value),
                     None => batch.delete_cf(family, key),
                 }
             }
         }
+        self.shared.counters.written_bytes.fetch_add(written as u64, Ordering::Relaxed);
         let (touched, woken, replaced, erased) = (self.touched, self.woken, self.replaced, self.erased);
         Ok((guard, Some(Finished { batch, touched, woken, replaced, erased })))
     }
@@ -250,6 +258,10 @@ pub(crate) struct Finished {
 impl Read for Tx<'_> {}
 
 impl Source for Tx<'_> {
+    fn asked(&self) {
+        self.asked.set(self.asked.get() + 1);
+    }
+
     fn row_cache(&self, table: &'static str, key: &[u8]) -> Option<(&RowCache, u64)> {
         let own = self.overlay.get(table).is_some_and(|changes| changes.contains_key(key));
         (!own && !self.is_erased(table, key)).then_some((&self.shared.cache, self.cache_changes))
