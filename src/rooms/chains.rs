@@ -4,15 +4,19 @@
 //! place, so they are told by a map from chains to places: its *reach*, a tree that shares with those of its parents what is the
 //! same. ("A Compression Technique to Materialize Transitive Closure", Jagadish 1990.)
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use protocol::auth;
+use ruma::EventId;
 use serde::{Deserialize, Serialize};
 use store::{Lead, Owner, Preset, Range, Read, RoomNo, Table};
 
 use crate::{
     Error, EventNo, Result,
-    events::{self, Header},
+    events::{self, Header, StoredEvent},
     head::OpenRoom,
     tree::{self, NodeNo, Union},
 };
@@ -155,7 +159,7 @@ fn reach_of(room: &mut OpenRoom<'_, '_>, parents: &[Link]) -> Result<NodeNo> {
 pub(crate) fn auth_difference(
     db: &impl Read,
     room: RoomNo,
-    conflicted: &[Vec<EventNo>],
+    conflicted: &[Vec<Arc<StoredEvent>>],
     shared: impl Fn(EventNo) -> Result<bool>,
 ) -> Result<BTreeSet<EventNo>> {
     let reaches = conflicted.iter().map(|events| closure(db, room, events)).collect::<Result<Vec<Union>>>()?;
@@ -174,21 +178,22 @@ pub(crate) fn auth_difference(
 }
 
 /// How far these events and their auth chains go in each chain.
-fn closure(db: &impl Read, room: RoomNo, events: &[EventNo]) -> Result<Union> {
+fn closure(db: &impl Read, room: RoomNo, events: &[Arc<StoredEvent>]) -> Result<Union> {
     let mut reach = Union::default();
+    // Many events cite the same.
+    let mut seen: BTreeSet<&EventId> = BTreeSet::new();
     let mut reached = |link: Link| {
         reach.raise(link.chain, link.place);
         if link.reach != NodeNo(0) {
             reach.roots.insert(link.reach.0);
         }
     };
-    for no in events {
-        let stored = events::event(db, room, *no)?;
+    for stored in events {
         if let Some(link) = stored.header.auth {
             reached(link);
             continue;
         }
-        for id in &stored.event.auth_events {
+        for id in stored.event.auth_events.iter().filter(|id| seen.insert(id)) {
             if let Some((_, cited)) = events::by_id(db, room, id)? {
                 cited.header.auth.into_iter().for_each(&mut reached);
             }
@@ -198,15 +203,13 @@ fn closure(db: &impl Read, room: RoomNo, events: &[EventNo]) -> Result<Union> {
 }
 
 /// Where to look for some events among the ancestors of others: in each chain the first of them.
-pub(crate) fn first_places(db: &impl Read, room: RoomNo, events: impl Iterator<Item = EventNo>) -> Result<Vec<(u32, u32)>> {
+pub(crate) fn first_places<'a>(events: impl Iterator<Item = &'a Arc<StoredEvent>>) -> Vec<(u32, u32)> {
     let mut places: BTreeMap<u32, u32> = BTreeMap::new();
-    for no in events {
-        if let Some(link) = events::event(db, room, no)?.header.auth {
-            let entry = places.entry(link.chain).or_insert(link.place);
-            *entry = link.place.min(*entry);
-        }
+    for link in events.filter_map(|stored| stored.header.auth) {
+        let entry = places.entry(link.chain).or_insert(link.place);
+        *entry = link.place.min(*entry);
     }
-    Ok(places.into_iter().collect())
+    places.into_iter().collect()
 }
 
 /// Whether an event is one of those whose [`first_places`] are given, or has one of them in its auth chain.

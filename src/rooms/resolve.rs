@@ -3,7 +3,7 @@
 
 use std::{
     cell::RefCell,
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, btree_map::Entry},
     sync::Arc,
 };
 
@@ -158,25 +158,31 @@ impl<R: Read> Stored<'_, R> {
 
     fn conflict(&self, base: Root, sets: &[Vec<EventNo>], places: &BTreeSet<Place>) -> Result<Conflict> {
         let mut conflict = Conflict::default();
-        let mut oldest = EventNo(u32::MAX);
+        // Each is read once, though several states may have it.
+        let mut read: BTreeMap<EventNo, Arc<StoredEvent>> = BTreeMap::new();
         for no in sets.iter().flatten() {
-            let stored = events::event(self.db, self.room, *no)?;
-            oldest = oldest.min(*no);
-            self.read.borrow_mut().insert(stored.header.id.clone(), Some((*no, Arc::clone(&stored))));
-            if let Some((kind, key)) = stored.event.state_pair() {
-                conflict.conflicted.entry((kind.to_owned(), key.to_owned())).or_default().insert(stored.header.id.clone());
+            if let Entry::Vacant(entry) = read.entry(*no) {
+                let stored = entry.insert(events::event(self.db, self.room, *no)?);
+                let id = &stored.header.id;
+                self.read.borrow_mut().insert(id.clone(), Some((*no, Arc::clone(stored))));
+                if let Some((kind, key)) = stored.event.state_pair() {
+                    conflict.conflicted.entry((kind.to_owned(), key.to_owned())).or_default().insert(id.clone());
+                }
             }
         }
+        let oldest = read.keys().next().copied().unwrap_or_default();
         if self.version.resolution == StateResolution::V1 {
             return Ok(conflict);
         }
         let shared = |no: EventNo| self.is_shared(base, places, no);
-        for no in chains::auth_difference(self.db, self.room, sets, shared)? {
+        let of_states: Vec<Vec<Arc<StoredEvent>>> =
+            sets.iter().map(|set| set.iter().filter_map(|no| read.get(no)).cloned().collect()).collect();
+        for no in chains::auth_difference(self.db, self.room, &of_states, shared)? {
             conflict.auth_difference.insert(events::event(self.db, self.room, no)?.header.id.clone());
         }
         if self.version.resolution == StateResolution::V2_1 {
             let ids: BTreeSet<OwnedEventId> = conflict.conflicted.values().flatten().cloned().collect();
-            let places = chains::first_places(self.db, self.room, sets.iter().flatten().copied())?;
+            let places = chains::first_places(read.values());
             let subgraph = resolve::conflicted_subgraph(&ids, &|id: &EventId| {
                 let leading = self.stored(id).and_then(|stored| match stored {
                     // What an event cites has a lower number: below the oldest conflicted event nothing leads to one.

@@ -250,6 +250,6 @@ fn chains(c: &mut Criterion) {
 criterion_group! {
     name = forks;
     config = Criterion::default().sample_size(10).warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(1));
-    targets = writes, states, resolutions, chains
+    targets = chains, resolutions, states, writes
 }
 criterion_main!(forks);
