@@ -18,6 +18,8 @@ const MINUTE: Duration = Duration::from_secs(60);
 const TRANSACTIONS_KEPT_MS: u64 = 24 * 60 * 60 * 1000;
 /// The most transactions that one run forgets.
 const TRANSACTIONS_MAX: usize = 100_000;
+/// The most servers that one run forgets.
+const DESTINATIONS_MAX: usize = 10_000;
 const HOUR: Duration = Duration::from_secs(60 * 60);
 
 /// What jobs work on.
@@ -43,6 +45,8 @@ enum Failure {
     Rooms(#[from] rooms::Error),
     #[error(transparent)]
     Media(#[from] media::Error),
+    #[error(transparent)]
+    Federation(#[from] federation::Error),
     #[error("a bug of Hearth: {0}")]
     Panicked(#[from] tokio::task::JoinError),
 }
@@ -62,6 +66,12 @@ const JOBS: &[Job] = &[
         about: "Leaves the rooms of deactivated users",
         every: Duration::from_secs(10),
         run: |context| Box::pin(departures::run(context)),
+    },
+    Job {
+        name: "destinations",
+        about: "Forgets other servers that did not answer and are not asked any more",
+        every: HOUR,
+        run: |context| Box::pin(prune_destinations(context)),
     },
     Job {
         name: "guests",
@@ -188,6 +198,11 @@ async fn prune_transactions(context: Arc<Context>) -> Outcome {
     let before_ms = context.server.now_ms().saturating_sub(TRANSACTIONS_KEPT_MS);
     let pruned = rooms::send::prune_txns(&context.server.store, before_ms, TRANSACTIONS_MAX)?.durable().await?;
     Ok(format!("forgot {pruned} transactions"))
+}
+
+async fn prune_destinations(context: Arc<Context>) -> Outcome {
+    let pruned = context.server.federation.prune_destinations(DESTINATIONS_MAX)?;
+    Ok(format!("forgot {pruned} servers"))
 }
 
 async fn purge_login_tokens(context: Arc<Context>) -> Outcome {

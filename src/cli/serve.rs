@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use admin::{Homeserver, jobs::Board};
+use federation::{NoNetwork, Transport, Wire};
 use http_layer::{
-    Clock as _, Listening, Server, Setup, SystemClock,
+    Clock, Listening, Server, Setup, SystemClock,
     config::Kind,
     listen::{self, Address, Reload},
 };
@@ -65,6 +66,11 @@ fn build(config: Config) -> Result<Hearth> {
     appservices.make_senders(&store, clock.now_ms()).map_err(|error| Failure(error.to_string()))?;
     let (registration, sessions, presence) = (config.registration, config.sessions, config.presence);
     let users = users::Config { registration, sessions, presence, appservices };
+    let transport: Arc<dyn Transport> = if config.federation.enabled {
+        Arc::new(Wire::new(&config.federation, Arc::clone(&clock) as Arc<dyn Clock>, &mut rng)?)
+    } else {
+        Arc::new(NoNetwork)
+    };
     let server = Server::new(Setup {
         identity: Identity { server_name: name.clone(), key },
         config: config.http,
@@ -72,7 +78,7 @@ fn build(config: Config) -> Result<Hearth> {
         media: Arc::clone(&media),
         store: Arc::clone(&store),
         federation: config.federation,
-        transport: Arc::new(federation::NoNetwork),
+        transport,
         clock,
         rng,
     });

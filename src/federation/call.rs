@@ -187,7 +187,9 @@ impl Federation {
         match &refusal {
             // Whoever stands in front of the server says so, and not the server.
             Err(_) => self.note_failure(destination)?,
-            Ok(_) if matches!(status.as_u16(), 502..=504) => self.note_failure(destination)?,
+            Ok(told) if matches!(status.as_u16(), 502..=504) && told.errcode != "M_NOT_YET_UPLOADED" => {
+                self.note_failure(destination)?;
+            }
             Ok(_) => self.note_life(destination)?,
         }
         Err(refusal?.into())

@@ -10,9 +10,15 @@ mod destinations;
 mod error;
 mod gates;
 pub mod keys;
+mod media;
+mod multipart;
 mod network;
+mod profiles;
+pub mod public_rooms;
 mod transport;
+pub mod user_keys;
 mod verify;
+mod wire;
 pub mod x_matrix;
 
 use std::sync::Arc;
@@ -27,6 +33,7 @@ use ruma::ServerName;
 use store::{Clock, Store, TableSpec};
 pub use transport::{Body, Carrying, NoNetwork, Transport, TransportError, collect};
 pub use verify::Unverified;
+pub use wire::Wire;
 
 /// All tables of this layer.
 pub const TABLES: &[&TableSpec] = &[destinations::DESTINATIONS.spec(), keys::OWN_KEYS.spec(), keys::SERVER_KEYS.spec()];
@@ -40,7 +47,7 @@ pub struct Parts {
     /// All that is stored.
     pub store: Arc<Store>,
     /// Uploaded files, and those of other servers.
-    pub media: Arc<media::Media>,
+    pub media: Arc<::media::Media>,
     /// The clock.
     pub clock: Arc<dyn Clock>,
     /// What carries requests.
@@ -58,11 +65,12 @@ pub struct Federation {
     /// All that is stored.
     pub store: Arc<Store>,
     /// Uploaded files, and those of other servers.
-    pub media: Arc<media::Media>,
+    pub media: Arc<::media::Media>,
     /// The clock.
     pub clock: Arc<dyn Clock>,
     transport: Arc<dyn Transport>,
     keys: keys::Fetching,
+    downloads: media::Downloads,
     rng: Mutex<StdRng>,
 }
 
@@ -71,8 +79,8 @@ impl Federation {
     #[must_use]
     pub fn new(parts: Parts) -> Arc<Self> {
         let Parts { identity, config, store, media, clock, transport, rng } = parts;
-        let keys = keys::Fetching::default();
-        Arc::new(Self { identity, config, store, media, clock, transport, keys, rng: Mutex::new(rng) })
+        let (keys, downloads) = (keys::Fetching::default(), self::media::Downloads::default());
+        Arc::new(Self { identity, config, store, media, clock, transport, keys, downloads, rng: Mutex::new(rng) })
     }
 
     /// This server's name.

@@ -14,6 +14,9 @@ pub trait Transport: Send + Sync {
     /// Carries one request, whose URI is a path and a query, to a server. The answer's body arrives while it is read. Whoever
     /// waits decides how long, and drops the future.
     fn carry<'a>(&'a self, destination: &'a ServerName, request: Request<Bytes>) -> Carrying<'a>;
+
+    /// Gets what is at a URL that another server named: a file on its way to a client. It follows few redirects.
+    fn fetch<'a>(&'a self, url: &'a str) -> Carrying<'a>;
 }
 
 /// An answer that is under way.
@@ -38,13 +41,17 @@ pub enum TransportError {
     BrokenOff(String),
 }
 
-/// Reaches nobody.
+/// Reaches nobody: the transport of a server that does not federate.
 #[derive(Clone, Copy, Debug)]
 pub struct NoNetwork;
 
 impl Transport for NoNetwork {
     fn carry<'a>(&'a self, destination: &'a ServerName, _: Request<Bytes>) -> Carrying<'a> {
         Box::pin(async move { Err(TransportError::NoAddress(destination.to_string())) })
+    }
+
+    fn fetch<'a>(&'a self, url: &'a str) -> Carrying<'a> {
+        Box::pin(async move { Err(TransportError::NoAddress(url.to_owned())) })
     }
 }
 

@@ -35,9 +35,7 @@ const COMPRESS_FROM: u16 = 1024;
 pub fn routes(kind: Kind) -> Vec<Route> {
     match kind {
         Kind::Client => [client::routes(), federation::routes(), health::routes()].into_iter().flatten().collect(),
-        Kind::Federation => {
-            [federation::routes(), client::discovery_of_servers(), health::routes()].into_iter().flatten().collect()
-        }
+        Kind::Federation => [federation::routes(), client::for_servers(), health::routes()].into_iter().flatten().collect(),
         Kind::Metrics => [health::routes(), health::metrics_routes()].into_iter().flatten().collect(),
     }
 }

@@ -25,6 +25,7 @@ use std::{
 
 use axum::{Router, body::Body};
 use bytes::Bytes;
+use federation::Transport;
 use http::{HeaderMap, Method, Request, StatusCode, header};
 use http_body_util::BodyExt;
 pub use network::Network;
@@ -71,6 +72,7 @@ pub fn signing_key(name: &str) -> protocol::keys::SigningKey {
 /// What a test's server is made of.
 struct Build<'a> {
     network: &'a Network,
+    transport: Arc<dyn Transport>,
     name: &'a str,
     config: Config,
     users: users::Config,
@@ -136,7 +138,14 @@ impl Hearth {
     /// A server on a network, with this configuration of federation.
     #[must_use]
     pub fn built_in(network: &Network, name: &str, federation: federation::Config) -> Self {
-        Self::build(Build { network, name, config: unlimited(), users: open(), federation })
+        let transport = Arc::new(network.clone());
+        Self::build(Build { network, transport, name, config: unlimited(), users: open(), federation })
+    }
+
+    /// A server that reaches others by this transport.
+    #[must_use]
+    pub fn wired(transport: Arc<dyn Transport>, name: &str, config: Config, federation: federation::Config) -> Self {
+        Self::build(Build { network: &Network::default(), transport, name, config, users: open(), federation })
     }
 
     /// A server with this configuration of accounts.
@@ -154,12 +163,13 @@ impl Hearth {
     /// A server with both.
     #[must_use]
     pub fn with_both(config: Config, users: users::Config) -> Self {
-        let federation = federation::Config::default();
-        Self::build(Build { network: &Network::default(), name: "hearth.test", config, users, federation })
+        let (network, federation) = (Network::default(), federation::Config::default());
+        let transport = Arc::new(network.clone());
+        Self::build(Build { network: &network, transport, name: "hearth.test", config, users, federation })
     }
 
     fn build(build: Build<'_>) -> Self {
-        let Build { network, name, config, users, federation } = build;
+        let Build { network, transport, name, config, users, federation } = build;
         let store = Arc::new(Store::in_memory(name, &tables()).expect("a store in memory opens"));
         let clock = Arc::new(TestClock(AtomicU64::new(1_767_225_600_000)));
         let folder = Arc::new(tempfile::tempdir().expect("a folder"));
@@ -172,7 +182,7 @@ impl Hearth {
             media: Arc::new(media),
             store,
             federation,
-            transport: Arc::new(network.clone()),
+            transport,
             clock: clock.clone(),
             rng: StdRng::seed_from_u64(name.bytes().map(u64::from).sum()),
         });

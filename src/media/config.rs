@@ -10,6 +10,8 @@ pub struct Config {
     pub max_upload_bytes: u64,
     /// What one user's uploads may take together, in bytes; no limit where absent.
     pub max_user_bytes: Option<u64>,
+    /// What the kept media of other servers may take together, in bytes. What was not asked for longest goes first.
+    pub max_remote_bytes: u64,
     /// How many media ids one user may have created and not yet uploaded to.
     pub max_pending_uploads: usize,
     /// How long a created media id waits for its upload, in milliseconds.
@@ -31,6 +33,7 @@ impl Default for Config {
         Self {
             max_upload_bytes: 100 << 20,
             max_user_bytes: None,
+            max_remote_bytes: 4 << 30,
             max_pending_uploads: 64,
             pending_expiry_ms: 24 * 60 * 60 * 1000,
             max_wait_ms: 60_000,

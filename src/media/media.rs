@@ -127,7 +127,12 @@ impl Media {
         self.place(store, received, commit).await
     }
 
-    async fn place(&self, store: &Store, received: Received, commit: impl FnOnce() -> Result<Pending<()>>) -> Result<()> {
+    pub(crate) async fn place(
+        &self,
+        store: &Store,
+        received: Received,
+        commit: impl FnOnce() -> Result<Pending<()>>,
+    ) -> Result<()> {
         let hash = received.sha256();
         let held = self.blobs.lock(&hash).await;
         self.blobs.place(received).await?;
@@ -208,7 +213,7 @@ impl Media {
 
     /// Removes a blob that no row names, neither on disk (a crash could bring that row back) nor in a commit that is on its
     /// way. Tells whether there was anything to remove.
-    async fn remove_unused(&self, store: &Store, hash: &Hash) -> Result<bool> {
+    pub(crate) async fn remove_unused(&self, store: &Store, hash: &Hash) -> Result<bool> {
         let _held = self.blobs.lock(hash).await;
         let committed = store.transact(&[], |tx| rows::is_used(tx, hash))?.soft();
         if committed || rows::is_used(&store.snapshot(), hash)? {

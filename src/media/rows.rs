@@ -6,6 +6,7 @@ use store::{Lead, Lock, Owner, Pending, Preset, Range, Read, Store, Table, Table
 use crate::{
     Config, Error, MediaId, Result,
     blobs::{Hash, to_hex},
+    remote,
     serve::normalized_type,
 };
 
@@ -22,12 +23,20 @@ static MEDIA_OF_USER: Table<(UserNo, String), ()> =
     Table::new("media_of_user", "A user's uploaded media.").owned_by(Owner::User).read_by(Preset::Scan);
 static MEDIA_USAGE: Table<UserNo, Usage> =
     Table::new("media_usage", "What a user's uploads take together.").owned_by(Owner::User);
-static MEDIA_BY_HASH: Table<(Hash, String), ()> =
+pub(crate) static MEDIA_BY_HASH: Table<(Hash, String), ()> =
     Table::new("media_by_hash", "The media ids that share a blob. A blob without any is removed.").read_by(Preset::Scan);
 
 /// This layer's tables.
-pub const TABLES: &[&TableSpec] =
-    &[MEDIA.spec(), MEDIA_PENDING.spec(), MEDIA_OF_USER.spec(), MEDIA_USAGE.spec(), MEDIA_BY_HASH.spec()];
+pub const TABLES: &[&TableSpec] = &[
+    MEDIA.spec(),
+    MEDIA_PENDING.spec(),
+    MEDIA_OF_USER.spec(),
+    MEDIA_USAGE.spec(),
+    MEDIA_BY_HASH.spec(),
+    remote::REMOTE.spec(),
+    remote::REMOTE_BY_USE.spec(),
+    remote::REMOTE_USAGE.spec(),
+];
 
 /// The longest file name kept, in bytes.
 const FILENAME_MAX: usize = 1024;
@@ -98,12 +107,17 @@ pub struct Upload {
 
 impl Upload {
     pub(crate) fn content(&self, sha256: Hash, size: u64) -> Content {
-        let filename = self.filename.as_deref().filter(|name| !name.is_empty()).map(|name| {
-            let end = (0..=name.len().min(FILENAME_MAX)).rev().find(|at| name.is_char_boundary(*at)).unwrap_or(0);
-            name[..end].to_owned()
-        });
-        Content { sha256, size, content_type: normalized_type(self.content_type.as_deref()), filename, uploaded_ms: self.now_ms }
+        content(sha256, size, self.content_type.as_deref(), self.filename.as_deref(), self.now_ms)
     }
+}
+
+/// A file as it is kept: its type normalised, its name not too long.
+pub(crate) fn content(sha256: Hash, size: u64, content_type: Option<&str>, filename: Option<&str>, now_ms: u64) -> Content {
+    let filename = filename.filter(|name| !name.is_empty()).map(|name| {
+        let end = (0..=name.len().min(FILENAME_MAX)).rev().find(|at| name.is_char_boundary(*at)).unwrap_or(0);
+        name[..end].to_owned()
+    });
+    Content { sha256, size, content_type: normalized_type(content_type), filename, uploaded_ms: now_ms }
 }
 
 /// What is known of this media id, be it expired, pending or quarantined: for administrators.
@@ -282,6 +296,6 @@ pub(crate) fn forget_expired(tx: &mut Tx<'_>, owner: UserNo, now_ms: u64) -> Res
     Ok(expired.len())
 }
 
-fn day(now_ms: u64) -> u32 {
+pub(crate) fn day(now_ms: u64) -> u32 {
     u32::try_from(now_ms / DAY_MS).unwrap_or(u32::MAX)
 }

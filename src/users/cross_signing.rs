@@ -203,7 +203,7 @@ pub fn upload(
 }
 
 /// Checks the shape of a cross-signing key and whose it is.
-fn check(user_id: &UserId, usage: Usage, key: &Object) -> Result<(), KeyError> {
+pub(crate) fn check(user_id: &UserId, usage: Usage, key: &Object) -> Result<(), KeyError> {
     signed::check_owner(key, user_id)?;
     let usages = signed::strings(key, "usage", "usage must be an array of strings")?;
     if usages != [usage.name()] {

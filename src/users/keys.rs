@@ -103,7 +103,7 @@ pub fn upload(
 }
 
 /// Checks the shape of device keys, whose they are, and their signature by the device.
-fn check_device_keys(object: &Object, user: &UserId, device: &DeviceId) -> Result<(), KeyError> {
+pub(crate) fn check_device_keys(object: &Object, user: &UserId, device: &DeviceId) -> Result<(), KeyError> {
     signed::check_owner(object, user)?;
     match object.get("device_id") {
         Some(Value::String(id)) if id == device.as_str() => {}

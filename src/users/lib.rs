@@ -16,6 +16,7 @@ pub mod devices;
 pub mod directory;
 mod error;
 pub mod filters;
+pub mod foreign_keys;
 pub mod key_backup;
 pub mod key_changes;
 mod key_error;

@@ -97,6 +97,20 @@ struct Allow {
     room_id: Option<OwnedRoomId>,
 }
 
+/// The rooms whose members may join this one, where it is restricted to them.
+///
+/// # Errors
+/// As the database says.
+pub(crate) fn allowing_rooms(db: &Snapshot, room: RoomNo) -> Result<Vec<OwnedRoomId>> {
+    let root = rooms::head(db, room)?.state;
+    let rule: Option<String> = field(db, room, root, "m.room.join_rules", "join_rule")?;
+    if !matches!(rule.as_deref(), Some("restricted" | "knock_restricted")) {
+        return Ok(Vec::new());
+    }
+    let allow: Option<Vec<Allow>> = field(db, room, root, "m.room.join_rules", "allow")?;
+    Ok(allow.unwrap_or_default().into_iter().filter_map(|allow| allow.room_id).collect())
+}
+
 /// What is told of a single room.
 #[derive(Serialize)]
 pub struct Summary {

@@ -5,6 +5,7 @@
 pub mod directory;
 mod error;
 pub mod filter;
+pub mod hierarchy;
 pub mod history;
 mod json;
 mod memory;

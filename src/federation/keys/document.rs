@@ -16,7 +16,7 @@ use super::KEYS_MAX;
 /// The longest that a key is believed without asking again ("valid_until_ts"), in milliseconds.
 const VALID_MAX_MS: u64 = 7 * 24 * 60 * 60 * 1000;
 /// The largest document, in bytes.
-pub(super) const DOCUMENT_MAX: usize = 64 << 10;
+pub(super) const DOCUMENT_MAX: usize = 16 << 10;
 
 /// Why a document is not believed.
 #[derive(Debug, thiserror::Error)]

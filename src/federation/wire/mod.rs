@@ -6,6 +6,7 @@
 
 mod addresses;
 mod names;
+mod pages;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -15,7 +16,7 @@ use std::{
     collections::HashMap,
     error::Error as Cause,
     io,
-    net::IpAddr,
+    net::{IpAddr, Ipv4Addr},
     sync::{Arc, Weak},
     time::Duration,
 };
@@ -23,8 +24,14 @@ use std::{
 use addresses::may_call;
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream::BoxStream};
+use hickory_resolver::{
+    ResolverBuilder, TokioResolver,
+    config::{NameServerConfig, ResolverConfig},
+    net::runtime::TokioRuntimeProvider,
+};
 use http::{HeaderValue, Request, Response, header};
 use names::{ByHost, ByService, Names, PORT};
+use pages::{PageError, Pages};
 use parking_lot::Mutex;
 use rand::rngs::StdRng;
 use reqwest::{Client, ClientBuilder, redirect::Policy};
@@ -39,6 +46,8 @@ use crate::{Body, Carrying, Config, Network, Transport, TransportError};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Connections that nothing goes over are closed after this.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(90);
+/// Where names say where their servers are.
+const WELL_KNOWN_PORT: u16 = 443;
 /// Idle connections to one host.
 const IDLE_MAX: usize = 4;
 /// How often a quiet HTTP/2 connection is asked whether it lives, and how long it may take to say so.
@@ -55,7 +64,10 @@ pub struct Wire {
     direct: Client,
     /// Connects where DNS says that the host's server is.
     served: Client,
+    pages: Pages,
     well_known: WellKnown,
+    #[cfg(test)]
+    names: Arc<Names>,
     allowed: Vec<Network>,
     busy: Mutex<HashMap<OwnedServerName, Weak<Semaphore>>>,
 }
@@ -72,19 +84,46 @@ struct Route {
 }
 
 impl Wire {
-    /// Nothing is connected yet.
+    /// Nothing is connected yet. Names are looked up as the operating system is configured to.
     ///
     /// # Errors
-    /// Where the certificates or the configuration of DNS cannot be read.
+    /// Where the file of certificates cannot be read.
     pub fn new(config: &Config, clock: Arc<dyn Clock>, rng: &mut StdRng) -> io::Result<Self> {
+        let resolver = TokioResolver::builder_tokio().unwrap_or_else(|error| {
+            tracing::warn!(%error, "the configuration of DNS cannot be read: the name server of this machine is asked");
+            let servers = vec![NameServerConfig::udp_and_tcp(Ipv4Addr::LOCALHOST.into())];
+            let config = ResolverConfig::from_parts(None, Vec::new(), servers);
+            TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
+        });
+        Self::with(config, resolver, WELL_KNOWN_PORT, clock, rng)
+    }
+
+    fn with(
+        config: &Config,
+        resolver: ResolverBuilder<TokioRuntimeProvider>,
+        well_known_port: u16,
+        clock: Arc<dyn Clock>,
+        rng: &mut StdRng,
+    ) -> io::Result<Self> {
         let tls = tls::config(config.ca_certificates.as_deref())?;
         let allowed = config.allowed_networks.clone();
-        let names = Names::new(allowed.clone(), Arc::clone(&clock), rng).map_err(io::Error::other)?;
+        let names = Names::new(resolver, allowed.clone(), Arc::clone(&clock), rng).map_err(io::Error::other)?;
         let names = Arc::new(names);
         let direct = client(&tls).dns_resolver(Arc::new(ByHost(Arc::clone(&names)))).build().map_err(io::Error::other)?;
-        let served = client(&tls).dns_resolver(Arc::new(ByService(names))).build().map_err(io::Error::other)?;
-        let well_known = WellKnown::new(direct.clone(), allowed.clone(), clock, rng);
-        Ok(Self { direct, served, well_known, allowed, busy: Mutex::default() })
+        let served = client(&tls).dns_resolver(Arc::new(ByService(Arc::clone(&names)))).build().map_err(io::Error::other)?;
+        let pages = || Pages::new(direct.clone(), allowed.clone());
+        let well_known = WellKnown::new(pages(), well_known_port, clock, rng);
+        let pages = pages();
+        Ok(Self {
+            direct,
+            served,
+            pages,
+            well_known,
+            #[cfg(test)]
+            names,
+            allowed,
+            busy: Mutex::default(),
+        })
     }
 
     /// Steps 1 to 6.
@@ -104,9 +143,8 @@ impl Wire {
     /// The route of a name that is an address or names its port: nobody needs to be asked.
     fn settled(&self, server: &ServerName) -> Result<Option<Route>, TransportError> {
         if server.is_ip_literal() {
-            let address: IpAddr = server.host().trim_matches(['[', ']']).parse().map_err(|_| {
-                TransportError::NoAddress(server.to_string())
-            })?;
+            let address: IpAddr =
+                server.host().trim_matches(['[', ']']).parse().map_err(|_| TransportError::NoAddress(server.to_string()))?;
             if !may_call(address, &self.allowed) {
                 return Err(TransportError::ForbiddenAddress(address));
             }
@@ -135,9 +173,9 @@ impl Wire {
         let route = self.route(server).await?;
         let (mut parts, content) = request.into_parts();
         let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
-        parts.uri = format!("https://{}{path}", route.authority).parse().map_err(|error: http::uri::InvalidUri| {
-            TransportError::NoAddress(error.to_string())
-        })?;
+        parts.uri = format!("https://{}{path}", route.authority)
+            .parse()
+            .map_err(|error: http::uri::InvalidUri| TransportError::NoAddress(error.to_string()))?;
         if let Some(host) = route.host.and_then(|host| HeaderValue::from_str(&host).ok()) {
             parts.headers.insert(header::HOST, host);
         }
@@ -159,6 +197,15 @@ impl Transport for Wire {
             let permit = permit.map_err(|error| TransportError::NoConnection(error.to_string()))?;
             let response = self.send(destination, request).await?;
             Ok(response.map(|body| held(body, permit)))
+        })
+    }
+
+    fn fetch<'a>(&'a self, url: &'a str) -> Carrying<'a> {
+        Box::pin(async move {
+            self.pages.get(url).await.map_err(|error| match error {
+                PageError::Transport(error) => error,
+                PageError::Nowhere(why) => TransportError::NoAddress(why.to_owned()),
+            })
         })
     }
 }

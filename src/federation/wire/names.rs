@@ -1,14 +1,13 @@
 //! Names to addresses, by DNS and the hosts file: cached, over TCP where UDP does not do, and for a while from memory where nobody
 //! answers. Only addresses that may be called are given out.
 
-use std::{
-    collections::HashMap,
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
 
-use hickory_resolver::{TokioResolver, net::NetError, proto::rr::RData};
+use hickory_resolver::{
+    ResolverBuilder, TokioResolver,
+    net::{NetError, runtime::TokioRuntimeProvider},
+    proto::rr::RData,
+};
 use parking_lot::Mutex;
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
@@ -48,12 +47,16 @@ struct Target {
 }
 
 impl Names {
-    /// By the operating system's configuration.
+    /// By the servers of this configuration.
     ///
     /// # Errors
-    /// Where that cannot be read.
-    pub(super) fn new(allowed: Vec<Network>, clock: Arc<dyn Clock>, rng: &mut StdRng) -> Result<Self, NetError> {
-        let mut builder = TokioResolver::builder_tokio()?;
+    /// Where it names none that can be used.
+    pub(super) fn new(
+        mut builder: ResolverBuilder<TokioRuntimeProvider>,
+        allowed: Vec<Network>,
+        clock: Arc<dyn Clock>,
+        rng: &mut StdRng,
+    ) -> Result<Self, NetError> {
         let options = builder.options_mut();
         options.cache_size = CACHE_MAX;
         options.try_tcp_on_error = true;
@@ -63,11 +66,14 @@ impl Names {
     }
 
     /// The addresses of a host, with this port.
-    async fn host(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, TransportError> {
+    pub(super) async fn host(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, TransportError> {
         let found = self.resolver.lookup_ip(absolute(host)).await;
-        let found = match found {
+        let found: Vec<_> = match found {
             Ok(found) => found.iter().take(TARGETS_MAX).map(|address| SocketAddr::new(address, port)).collect(),
-            Err(error) => return self.stale(host, &error),
+            Err(error) => {
+                let stale = self.stale(host, &error)?;
+                return Ok(stale.into_iter().map(|address| SocketAddr::new(address.ip(), port)).collect());
+            }
         };
         self.remember(host, &found);
         Ok(found)
@@ -115,10 +121,7 @@ impl Names {
             let mut addresses = Vec::new();
             // A lone target of the name "." says that there is no such service here.
             for target in targets.iter().filter(|target| !target.host.is_empty()) {
-                match target.host.parse::<IpAddr>() {
-                    Ok(_) => continue,
-                    Err(_) => addresses.extend(self.host(&target.host, target.port).await.unwrap_or_default()),
-                }
+                addresses.extend(self.host(&target.host, target.port).await.unwrap_or_default());
             }
             self.remember(&key, &addresses);
             return if addresses.is_empty() { Err(TransportError::NoAddress(key)) } else { Ok(addresses) };

@@ -3,17 +3,15 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use futures_util::StreamExt as _;
 use http::{HeaderMap, StatusCode, header};
 use parking_lot::Mutex;
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
-use reqwest::{Client, Url};
 use ruma::{OwnedServerName, ServerName};
 use serde::Deserialize;
 use store::Clock;
 
-use super::{addresses::may_call, body, carried};
-use crate::{Network, collect, gates::Gates};
+use super::pages::{PageError, Pages};
+use crate::{collect, gates::Gates};
 
 /// How long an answer holds that does not say.
 const KEPT_DEFAULT: Duration = Duration::from_secs(24 * 60 * 60);
@@ -27,8 +25,6 @@ const FAILED_MAX: Duration = Duration::from_secs(60 * 60);
 const GRACE: Duration = Duration::from_secs(24 * 60 * 60);
 /// The largest document, in bytes.
 const DOCUMENT_MAX: usize = 50 << 10;
-/// The most redirects.
-const REDIRECTS_MAX: usize = 5;
 /// How long all of it may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// Names whose answers are remembered. Beyond it those that no longer hold are forgotten, else all.
@@ -36,8 +32,9 @@ const REMEMBERED_MAX: usize = 16_384;
 
 /// What names answered.
 pub(super) struct WellKnown {
-    client: Client,
-    allowed: Vec<Network>,
+    pages: Pages,
+    /// 443, but in tests.
+    port: u16,
     clock: Arc<dyn Clock>,
     rng: Mutex<StdRng>,
     known: Mutex<HashMap<OwnedServerName, Known>>,
@@ -65,9 +62,9 @@ enum Silence {
 }
 
 impl WellKnown {
-    pub(super) fn new(client: Client, allowed: Vec<Network>, clock: Arc<dyn Clock>, rng: &mut StdRng) -> Self {
+    pub(super) fn new(pages: Pages, port: u16, clock: Arc<dyn Clock>, rng: &mut StdRng) -> Self {
         let rng = Mutex::new(StdRng::from_rng(rng));
-        Self { client, allowed, clock, rng, known: Mutex::default(), gates: Gates::default() }
+        Self { pages, port, clock, rng, known: Mutex::default(), gates: Gates::default() }
     }
 
     /// The server that a name without a port delegates to.
@@ -130,51 +127,24 @@ impl WellKnown {
             #[serde(rename = "m.server")]
             server: String,
         }
-        let url = format!("https://{}/.well-known/matrix/server", name.host());
-        let mut url = Url::parse(&url).map_err(|_| Silence::Nothing("the name is no host"))?;
-        for _ in 0..=REDIRECTS_MAX {
-            self.check(&url)?;
-            let response = self.client.get(url.clone()).send().await;
-            let response = response.map_err(|error| Silence::Failure(carried(&error).to_string()))?;
-            let (status, headers) = (response.status(), response.headers().clone());
-            if status.is_redirection() {
-                url = redirected(&url, &headers)?;
-                continue;
-            }
-            if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
-                return Err(Silence::Failure(format!("status {status}")));
-            }
-            if status != StatusCode::OK {
-                return Err(Silence::Nothing("there is no such document"));
-            }
-            let text = collect(body(response.bytes_stream().boxed()), DOCUMENT_MAX).await;
-            let text = text.map_err(|error| Silence::Failure(error.to_string()))?;
-            let document: Document = serde_json::from_slice(&text).map_err(|_| Silence::Nothing("the document is malformed"))?;
-            let server = OwnedServerName::try_from(document.server).map_err(|_| Silence::Nothing("it names no server"))?;
-            return Ok((server, kept(&headers)));
+        let url = format!("https://{}:{}/.well-known/matrix/server", name.host(), self.port);
+        let response = self.pages.get(&url).await.map_err(|error| match error {
+            PageError::Transport(error) => Silence::Failure(error.to_string()),
+            PageError::Nowhere(why) => Silence::Nothing(why),
+        })?;
+        let (status, headers) = (response.status(), response.headers().clone());
+        if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
+            return Err(Silence::Failure(format!("status {status}")));
         }
-        Err(Silence::Nothing("it redirects without end"))
-    }
-
-    /// Of addresses the client does not ask the resolver.
-    fn check(&self, url: &Url) -> Result<(), Silence> {
-        if url.scheme() != "https" {
-            return Err(Silence::Nothing("it redirects to something that is not HTTPS"));
+        if status != StatusCode::OK {
+            return Err(Silence::Nothing("there is no such document"));
         }
-        let address = match url.host() {
-            Some(url::Host::Ipv4(address)) => address.into(),
-            Some(url::Host::Ipv6(address)) => address.into(),
-            Some(url::Host::Domain(_)) => return Ok(()),
-            None => return Err(Silence::Nothing("it redirects to nowhere")),
-        };
-        if may_call(address, &self.allowed) { Ok(()) } else { Err(Silence::Nothing("it redirects to a private address")) }
+        let text = collect(response.into_body(), DOCUMENT_MAX).await;
+        let text = text.map_err(|error| Silence::Failure(error.to_string()))?;
+        let document: Document = serde_json::from_slice(&text).map_err(|_| Silence::Nothing("the document is malformed"))?;
+        let server = OwnedServerName::try_from(document.server).map_err(|_| Silence::Nothing("it names no server"))?;
+        Ok((server, kept(&headers)))
     }
-}
-
-fn redirected(url: &Url, headers: &HeaderMap) -> Result<Url, Silence> {
-    let location = headers.get(header::LOCATION).and_then(|location| location.to_str().ok());
-    let location = location.and_then(|location| url.join(location).ok());
-    location.ok_or(Silence::Nothing("it redirects to nowhere"))
 }
 
 /// How long an answer with these headers holds.
@@ -214,15 +184,6 @@ mod tests {
         ] {
             let headers = [(header::CACHE_CONTROL, control.parse().unwrap())].into_iter().collect();
             assert_eq!(kept(&headers), Duration::from_secs(seconds), "{control}");
-        }
-    }
-
-    #[test]
-    fn redirects_are_relative_or_whole() {
-        let from = Url::parse("https://a.test/.well-known/matrix/server").unwrap();
-        for (location, to) in [("/x", Some("https://a.test/x")), ("http://b.test/", Some("http://b.test/")), ("https://", None)] {
-            let headers = [(header::LOCATION, location.parse().unwrap())].into_iter().collect();
-            assert_eq!(redirected(&from, &headers).ok().map(String::from).as_deref(), to, "{location}");
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Aliases and the room directory ("Room aliases", "Published room directory").
 
+use federation::public_rooms::{RoomsPage, RoomsWanted};
 use protocol::power_levels::{Power, PowerLevels};
 use rooms::{Error as Rooms, aliases, directory, members, state};
 use ruma::{
@@ -12,10 +13,10 @@ use ruma::{
         },
         room::{Visibility, aliases::v3 as room_aliases, get_summary::v1 as get_summary},
     },
-    directory::Filter,
+    directory::{Filter, PublicRoomsChunk},
 };
 use store::{RoomNo, Snapshot};
-use views::directory::{Page, Summary};
+use views::directory::Summary;
 
 use super::{
     rooms::{room, room_or_alias},
@@ -134,6 +135,35 @@ async fn publish(call: Call<Session>, request: set_visibility::Request) -> Resul
     Ok(set_visibility::Response::new())
 }
 
+/// Part of a directory, with the tokens of what is behind and before it.
+pub(crate) struct Found {
+    pub(crate) rooms: Vec<PublicRoomsChunk>,
+    pub(crate) total: usize,
+    pub(crate) next: Option<String>,
+    pub(crate) previous: Option<String>,
+}
+
+/// A page of this server's directory.
+pub(crate) fn page_of_rooms(db: &Snapshot, filter: &Filter, limit: Option<UInt>, since: Option<&str>) -> Result<Found> {
+    let skip = match since {
+        None => 0,
+        Some(token) => token
+            .strip_prefix('p')
+            .and_then(|skip| skip.parse().ok())
+            .ok_or_else(|| Error::invalid_param("The token is none of this server's"))?,
+    };
+    let limit = rooms_of_page(limit);
+    let page = views::directory::page(db, filter, skip, limit)?;
+    let behind = skip.saturating_add(page.rooms.len());
+    let next = (behind < page.total && !page.rooms.is_empty()).then(|| format!("p{behind}"));
+    let previous = (skip > 0).then(|| format!("p{}", skip.saturating_sub(limit)));
+    Ok(Found { rooms: page.rooms, total: page.total, next, previous })
+}
+
+fn rooms_of_page(limit: Option<UInt>) -> usize {
+    limit.map_or(LIMIT_DEFAULT, |limit| usize::try_from(u64::from(limit)).unwrap_or(LIMIT_MAX)).min(LIMIT_MAX)
+}
+
 /// What both requests for the directory ask.
 struct Asked<'a> {
     server: Option<&'a OwnedServerName>,
@@ -142,25 +172,15 @@ struct Asked<'a> {
     filter: &'a Filter,
 }
 
-/// A page, and the tokens of those behind and before it.
-fn page(server: &Server, db: &Snapshot, asked: &Asked<'_>) -> Result<(Page, Option<String>, Option<String>)> {
-    if asked.server.is_some_and(|wanted| *wanted != server.name) {
-        return Err(Error::not_found("The directory of that server cannot be reached"));
-    }
-    let skip = match asked.since {
-        None => 0,
-        Some(token) => token
-            .strip_prefix('p')
-            .and_then(|skip| skip.parse().ok())
-            .ok_or_else(|| Error::invalid_param("The token is none of this server's"))?,
+/// A page of this server's directory, or of the server's that is asked for.
+async fn page(server: &Server, asked: &Asked<'_>) -> Result<Found> {
+    let Some(other) = asked.server.filter(|wanted| **wanted != server.name) else {
+        return page_of_rooms(&server.snapshot(), asked.filter, asked.limit, asked.since);
     };
-    let limit = asked.limit.map_or(LIMIT_DEFAULT, |limit| usize::try_from(u64::from(limit)).unwrap_or(LIMIT_MAX));
-    let limit = limit.min(LIMIT_MAX);
-    let page = views::directory::page(db, asked.filter, skip, limit)?;
-    let behind = skip.saturating_add(page.rooms.len());
-    let next = (behind < page.total && !page.rooms.is_empty()).then(|| format!("p{behind}"));
-    let previous = (skip > 0).then(|| format!("p{}", skip.saturating_sub(limit)));
-    Ok((page, next, previous))
+    let wanted = RoomsWanted { limit: rooms_of_page(asked.limit), since: asked.since, filter: asked.filter };
+    let RoomsPage { chunk, next_batch, prev_batch, total } = server.federation.public_rooms(other, wanted).await?;
+    let total = total.and_then(|total| usize::try_from(total).ok()).unwrap_or(chunk.len());
+    Ok(Found { rooms: chunk, total, next: next_batch, previous: prev_batch })
 }
 
 async fn summary(call: Call<Option<Session>>, request: get_summary::Request) -> Result<Json<Summary>> {
@@ -177,9 +197,9 @@ async fn summary(call: Call<Option<Session>>, request: get_summary::Request) -> 
 async fn list(call: Call<()>, request: public_rooms::Request) -> Result<public_rooms::Response> {
     let filter = Filter::new();
     let asked = Asked { server: request.server.as_ref(), limit: request.limit, since: request.since.as_deref(), filter: &filter };
-    let (page, next, previous) = page(&call.server, &call.snapshot(), &asked)?;
-    let mut response = public_rooms::Response::new(page.rooms);
-    response.total_room_count_estimate = u32::try_from(page.total).ok().map(Into::into);
+    let Found { rooms, total, next, previous } = page(&call.server, &asked).await?;
+    let mut response = public_rooms::Response::new(rooms);
+    response.total_room_count_estimate = u32::try_from(total).ok().map(Into::into);
     response.next_batch = next;
     response.prev_batch = previous;
     Ok(response)
@@ -188,10 +208,10 @@ async fn list(call: Call<()>, request: public_rooms::Request) -> Result<public_r
 async fn search(call: Call<Session>, request: search_rooms::Request) -> Result<search_rooms::Response> {
     let asked =
         Asked { server: request.server.as_ref(), limit: request.limit, since: request.since.as_deref(), filter: &request.filter };
-    let (page, next, previous) = page(&call.server, &call.snapshot(), &asked)?;
+    let Found { rooms, total, next, previous } = page(&call.server, &asked).await?;
     let mut response = search_rooms::Response::new();
-    response.total_room_count_estimate = u32::try_from(page.total).ok().map(Into::into);
-    response.chunk = page.rooms;
+    response.total_room_count_estimate = u32::try_from(total).ok().map(Into::into);
+    response.chunk = rooms;
     response.next_batch = next;
     response.prev_batch = previous;
     Ok(response)

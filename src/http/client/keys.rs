@@ -1,7 +1,8 @@
 //! End-to-end keys: upload, query, claim, changes, cross-signing, signatures ("Key management API").
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use futures_util::{StreamExt as _, stream};
 use ruma::{
     OwnedServerName, OwnedUserId,
     api::client::keys::{
@@ -11,7 +12,7 @@ use ruma::{
     },
 };
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use users::{
     KeyError,
     accounts::Kind,
@@ -63,9 +64,40 @@ pub(crate) fn acting(session: &Session) -> ActingDevice<'_> {
     ActingDevice { user: *user, user_id, device: *device, device_id }
 }
 
-/// What was asked of servers that cannot be asked.
-fn failures<T>(remote: BTreeMap<OwnedServerName, T>) -> BTreeMap<OwnedServerName, Map<String, Value>> {
-    remote.into_keys().map(|server| (server, Map::new())).collect()
+/// Of servers that did not answer, why.
+type Failures = BTreeMap<OwnedServerName, Value>;
+
+/// How long a client waits for other servers, where it does not say, and at most.
+const WAIT_DEFAULT: Duration = Duration::from_secs(10);
+const WAIT_MAX: Duration = Duration::from_secs(30);
+/// Other servers that are asked at the same time for one client.
+const SERVERS_AT_ONCE: usize = 32;
+
+/// Asks each server for what is wanted of it.
+async fn ask_others<A, T, Asking>(
+    wanted: BTreeMap<OwnedServerName, A>,
+    ask: impl Fn(OwnedServerName, A) -> Asking,
+) -> (Vec<T>, Failures)
+where
+    Asking: Future<Output = federation::Result<T>>,
+{
+    let one = |(server, wanted): (OwnedServerName, A)| {
+        let asking = ask(server.clone(), wanted);
+        async move { (server, asking.await) }
+    };
+    let mut asked = stream::iter(wanted).map(one).buffer_unordered(SERVERS_AT_ONCE);
+    let (mut answers, mut failures) = (Vec::new(), Failures::new());
+    while let Some((server, answer)) = asked.next().await {
+        match answer {
+            Ok(answer) => answers.push(answer),
+            Err(error) => drop(failures.insert(server, Error::from(error).into_body())),
+        }
+    }
+    (answers, failures)
+}
+
+fn patience(asked: Option<Duration>) -> Duration {
+    asked.unwrap_or(WAIT_DEFAULT).min(WAIT_MAX)
 }
 
 #[derive(Serialize)]
@@ -85,38 +117,61 @@ async fn upload(call: Call<Session>, request: With<upload_keys::Request, KeysUpl
 
 #[derive(Serialize)]
 struct Queried {
-    failures: BTreeMap<OwnedServerName, Map<String, Value>>,
+    failures: Failures,
     #[serde(flatten)]
     keys: QueriedKeys,
 }
 
 async fn query(call: Call<Session>, request: get_keys::Request) -> Result<Json<Queried>> {
+    let wait = patience(request.timeout);
     let (local, remote) = keys::split_remote(request.device_keys, &call.server.name);
     let (db, requester) = (call.snapshot(), call.session.user_id.clone());
     let large = local.len() > INLINE_USERS_MAX;
     let work = move || keys::query(&db, Some(&requester), &local);
-    let keys = if large { call.server.blocking(work).await? } else { work()? };
-    Ok(Json(Queried { failures: failures(remote), keys }))
+    let federation = &call.server.federation;
+    let ask = |server: OwnedServerName, asked| async move { federation.query_keys(&server, &asked, wait).await };
+    let others = ask_others(remote, ask);
+    let here = async { if large { call.server.blocking(work).await } else { Ok(work()?) } };
+    let (keys, (answers, failures)) = futures_util::future::join(here, others).await;
+    let mut keys = keys?;
+    for answer in answers {
+        keys.device_keys.extend(answer.device_keys);
+        keys.master_keys.extend(answer.master_keys);
+        keys.self_signing_keys.extend(answer.self_signing_keys);
+    }
+    Ok(Json(Queried { failures, keys }))
 }
 
 #[derive(Serialize)]
 struct ClaimedKeys {
-    failures: BTreeMap<OwnedServerName, Map<String, Value>>,
+    failures: Failures,
     one_time_keys: Claimed,
 }
 
 #[derive(Deserialize)]
 struct Claiming {
     one_time_keys: Claims,
+    /// In milliseconds.
+    timeout: Option<u64>,
 }
 
 async fn claim(call: Call<Session>, request: With<claim_keys::Request, Claiming>) -> Result<Json<ClaimedKeys>> {
+    let wait = patience(request.body.timeout.map(Duration::from_millis));
     let (local, remote) = keys::split_remote(request.body.one_time_keys, &call.server.name);
     let store = call.server.store.clone();
     let large = local.len() > INLINE_USERS_MAX;
     let work = move || one_time_keys::claim(&store, &local);
-    let claimed = if large { call.server.blocking(work).await? } else { work()? };
-    Ok(Json(ClaimedKeys { failures: failures(remote), one_time_keys: claimed.durable().await? }))
+    let federation = &call.server.federation;
+    let ask = |server: OwnedServerName, asked| async move { federation.claim_keys(&server, &asked, wait).await };
+    let others = ask_others(remote, ask);
+    let here = async {
+        let claimed = if large { call.server.blocking(work).await? } else { work()? };
+        Ok::<_, Error>(claimed.durable().await?)
+    };
+    let (claimed, (answers, failures)) = futures_util::future::join(here, others).await;
+    let mut one_time_keys = claimed?;
+    answers.into_iter().for_each(|answer| one_time_keys.extend(answer));
+    Ok(Json(ClaimedKeys { failures, one_time_keys }))
 }
 
 /// What `/sync` would tell of device lists since `from`. All that changed up to now is told: `to` is but a hint.

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{body::Body, response::Response};
 use http::{HeaderName, HeaderValue, StatusCode, header, request::Parts};
-use media::{Content, Disposition, MediaId, Method, Upload, Wanted, byte_range, content_disposition, disposition};
+use media::{Content, Disposition, MediaId, Method, RemoteId, Upload, Wanted, byte_range, content_disposition, disposition};
 use ruma::{
     MilliSecondsSinceUnixEpoch, OwnedMxcUri, OwnedServerName, UInt,
     api::client::{
@@ -186,22 +186,28 @@ fn uri(server: &Server, id: &MediaId) -> OwnedMxcUri {
     format!("mxc://{}/{id}", server.name).into()
 }
 
-/// The id where it is one of this server's. Media of other servers is not fetched here.
+/// The id where it is one of this server's.
 fn local(server: &Server, server_name: &OwnedServerName, media_id: &str) -> Result<MediaId> {
     let id = MediaId::parse(media_id).filter(|_| *server_name == server.name);
     Ok(id.ok_or(media::Error::NotFound)?)
 }
 
 async fn content(server: &Server, server_name: &OwnedServerName, media_id: &str, wait: Duration) -> Result<Content> {
-    let id = local(server, server_name, media_id)?;
-    let found = server.media.content(&server.store, &id, wait, server.now_ms());
+    let id = MediaId::parse(media_id).ok_or(media::Error::NotFound)?;
+    let found = async {
+        if *server_name == server.name {
+            return Ok(server.media.content(&server.store, &id, wait, server.now_ms()).await?);
+        }
+        let id = RemoteId { server: server_name.clone(), id };
+        Ok::<_, Error>(server.federation.media(&id, wait).await?)
+    };
     tokio::select! {
-        found = found => Ok(found?),
+        found = found => found,
         () = server.stopping() => Err(media::Error::NotYetUploaded.into()),
     }
 }
 
-fn wanted(width: UInt, height: UInt, method: Option<ruma::media::Method>, animated: Option<bool>) -> Result<Wanted> {
+pub(crate) fn wanted(width: UInt, height: UInt, method: Option<ruma::media::Method>, animated: Option<bool>) -> Result<Wanted> {
     let method = match method {
         None | Some(ruma::media::Method::Scale) => Method::Scale,
         Some(ruma::media::Method::Crop) => Method::Crop,

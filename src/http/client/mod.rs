@@ -43,13 +43,16 @@ mod voip;
 mod well_known;
 mod with;
 
+pub(crate) use directory::page_of_rooms;
+pub(crate) use media::wanted as wanted_thumbnail;
+pub(crate) use profile::shown;
 pub(crate) use with::With;
 
 use crate::route::Route;
 
-/// What tells other servers where this one is.
-pub(crate) fn discovery_of_servers() -> Vec<Route> {
-    well_known::for_servers()
+/// What other servers ask at places of clients, and without a signature.
+pub(crate) fn for_servers() -> Vec<Route> {
+    [openid::for_servers(), well_known::for_servers()].into_iter().flatten().collect()
 }
 
 /// All endpoints of the client-server API.
@@ -88,7 +91,7 @@ pub(crate) fn routes() -> Vec<Route> {
         versions::routes(),
         voip::routes(),
         well_known::routes(),
-        well_known::for_servers(),
+        for_servers(),
     ];
     nouns.into_iter().flatten().collect()
 }

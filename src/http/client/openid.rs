@@ -19,7 +19,12 @@ use crate::{
 };
 
 pub(crate) fn routes() -> Vec<Route> {
-    vec![endpoint(User, Class::Write, issue), endpoint(Public, Class::Read, user_info)]
+    vec![endpoint(User, Class::Write, issue)]
+}
+
+/// What a third party asks, which may reach only what other servers reach.
+pub(crate) fn for_servers() -> Vec<Route> {
+    vec![endpoint(Public, Class::Read, user_info)]
 }
 
 async fn issue(call: Call<Session>, request: request_openid_token::v3::Request) -> Result<request_openid_token::v3::Response> {

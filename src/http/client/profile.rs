@@ -5,7 +5,7 @@ use ruma::{
     api::client::profile::{delete_profile_field, get_profile, get_profile_field, set_profile_field},
 };
 use serde_json::{Map, Value};
-use store::UserNo;
+use store::{Read, UserNo};
 use users::{
     accounts::{self, Kind},
     profiles,
@@ -31,21 +31,28 @@ pub(crate) fn routes() -> Vec<Route> {
 const BODY_MAX: usize = (64 << 10) + 1024;
 
 /// A user of this server whose profile is shown. Of one who was erased nothing is left to be shown.
-fn local(call: &Call<()>, user: &UserId) -> Result<UserNo> {
-    let found = accounts::find(&call.snapshot(), user)?;
+pub(crate) fn shown(db: &impl Read, user: &UserId) -> Result<UserNo> {
+    let found = accounts::find(db, user)?;
     let shown = found.filter(|(_, account)| !account.erased);
     shown.map(|(number, _)| number).ok_or_else(|| Error::not_found("There is no such user, or no profile"))
 }
 
 async fn read(call: Call<()>, request: get_profile::v3::Request) -> Result<Json<Map<String, Value>>> {
-    let user = local(&call, &request.user_id)?;
-    Ok(Json(profiles::profile(&call.snapshot(), user)?))
+    if request.user_id.server_name() != call.server.name {
+        return Ok(Json(call.server.federation.profile(&request.user_id, None).await?));
+    }
+    let db = call.snapshot();
+    Ok(Json(profiles::profile(&db, shown(&db, &request.user_id)?)?))
 }
 
 async fn read_field(call: Call<()>, request: get_profile_field::v3::Request) -> Result<Json<Map<String, Value>>> {
-    let user = local(&call, &request.user_id)?;
     let name = request.field.as_str();
-    let value = profiles::field(&call.snapshot(), user, name)?;
+    let value = if request.user_id.server_name() == call.server.name {
+        let db = call.snapshot();
+        profiles::field(&db, shown(&db, &request.user_id)?, name)?
+    } else {
+        call.server.federation.profile(&request.user_id, Some(name)).await?.remove(name)
+    };
     let value = value.ok_or_else(|| Error::not_found("The profile has no such field"))?;
     Ok(Json(Map::from_iter([(name.to_owned(), value)])))
 }

@@ -2,12 +2,19 @@
 //! another server that proved who it is.
 
 mod authenticate;
+mod hierarchy;
 mod keys;
+mod media;
+mod profiles;
+mod public_rooms;
+#[cfg(test)]
+mod query_tests;
+mod user_keys;
 mod version;
 
 pub(crate) use authenticate::Origin;
 use authenticate::verified;
-use axum::body::Body;
+use axum::{body::Body, response::Response};
 use ruma::api::{IncomingRequest, OutgoingResponse, OutgoingResponseExt as _};
 
 use crate::{
@@ -18,7 +25,15 @@ use crate::{
 
 /// All endpoints of the server-server API.
 pub(crate) fn routes() -> Vec<Route> {
-    let nouns = [keys::routes(), version::routes()];
+    let nouns = [
+        hierarchy::routes(),
+        keys::routes(),
+        media::routes(),
+        profiles::routes(),
+        public_rooms::routes(),
+        user_keys::routes(),
+        version::routes(),
+    ];
     nouns.into_iter().flatten().collect()
 }
 
@@ -26,7 +41,6 @@ pub(crate) fn routes() -> Vec<Route> {
 const AUTH: &str = "server";
 
 /// An endpoint for other servers: it reads the body, verifies who sent it, takes from that server's bucket, and decodes.
-#[cfg_attr(not(test), expect(dead_code, reason = "the endpoints that follow are made with it"))]
 pub(crate) fn federated<R, F, Answer, O>(limit: impl Into<Limit>, handler: F) -> Route
 where
     R: IncomingRequest + Send + 'static,
@@ -34,14 +48,25 @@ where
     Answer: Future<Output = Result<O>> + Send,
     O: OutgoingResponse,
 {
+    answering(limit, move |call, request: R| async move {
+        let response = handler(call, request).await?;
+        let response = response.try_into_http_response::<Vec<u8>>().map_err(Error::internal)?;
+        Ok(response.map(Body::from))
+    })
+}
+
+/// [`federated`] where the answer is something other than JSON.
+pub(crate) fn answering<R, F, Answer>(limit: impl Into<Limit>, handler: F) -> Route
+where
+    R: IncomingRequest + Send + 'static,
+    F: Fn(Call<Origin>, R) -> Answer + Copy + Send + Sync + 'static,
+    Answer: Future<Output = Result<Response>> + Send,
+{
     let limit = limit.into();
     let answer = move |arrival: Arrival| -> Answering {
         Box::pin(async move {
             let (call, parts, args, body) = verified(arrival, limit).await?;
-            let request = decode::request::<R>(&parts, &args, &body)?;
-            let response = handler(call, request).await?;
-            let response = response.try_into_http_response::<Vec<u8>>().map_err(Error::internal)?;
-            Ok(response.map(Body::from))
+            handler(call, decode::request::<R>(&parts, &args, &body)?).await
         })
     };
     Route::new(Place::of::<R>(), AUTH, limit, answer)

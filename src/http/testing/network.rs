@@ -9,7 +9,7 @@ use axum::{Router, body::Body};
 use bytes::Bytes;
 use federation::{Carrying, Transport, TransportError};
 use futures_util::StreamExt as _;
-use http::Request;
+use http::{Request, Response};
 use parking_lot::Mutex;
 use ruma::{OwnedServerName, ServerName};
 use tower::ServiceExt as _;
@@ -40,6 +40,17 @@ impl Network {
         self.0.lock().cut_off.retain(|other| other != name);
     }
 
+    async fn ask(&self, server: &ServerName, request: Request<Bytes>) -> Result<Response<federation::Body>, TransportError> {
+        let router = self.router(server);
+        let router = router.ok_or_else(|| TransportError::NoConnection(format!("{server} is not on the network")))?;
+        let response = Router::clone(&router).oneshot(request.map(Body::from)).await;
+        let response = response.map_err(|error| TransportError::NoConnection(error.to_string()))?;
+        Ok(response.map(|body| {
+            let pieces = body.into_data_stream().map(|piece| piece.map_err(|error| TransportError::BrokenOff(error.to_string())));
+            Box::pin(pieces) as federation::Body
+        }))
+    }
+
     fn router(&self, name: &ServerName) -> Option<Arc<Router>> {
         let servers = self.0.lock();
         if servers.cut_off.contains(name) { None } else { servers.routers.get(name)?.upgrade() }
@@ -48,16 +59,17 @@ impl Network {
 
 impl Transport for Network {
     fn carry<'a>(&'a self, destination: &'a ServerName, request: Request<Bytes>) -> Carrying<'a> {
+        Box::pin(self.ask(destination, request))
+    }
+
+    /// The host of the URL is a server of the network.
+    fn fetch<'a>(&'a self, url: &'a str) -> Carrying<'a> {
         Box::pin(async move {
-            let router = self.router(destination);
-            let router = router.ok_or_else(|| TransportError::NoConnection(format!("{destination} is not on the network")))?;
-            let response = Router::clone(&router).oneshot(request.map(Body::from)).await;
-            let response = response.map_err(|error| TransportError::NoConnection(error.to_string()))?;
-            Ok(response.map(|body| {
-                let pieces =
-                    body.into_data_stream().map(|piece| piece.map_err(|error| TransportError::BrokenOff(error.to_string())));
-                Box::pin(pieces) as federation::Body
-            }))
+            let wrong = || TransportError::NoAddress(url.to_owned());
+            let uri: http::Uri = url.parse().map_err(|_| wrong())?;
+            let server: OwnedServerName = uri.authority().ok_or_else(wrong)?.as_str().try_into().map_err(|_| wrong())?;
+            let request = Request::get(uri.path()).body(Bytes::new()).map_err(|_| wrong())?;
+            self.ask(&server, request).await
         })
     }
 }

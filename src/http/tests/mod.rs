@@ -7,3 +7,4 @@ mod hostile;
 mod listeners;
 mod requests;
 mod security;
+mod wire;

@@ -3,6 +3,7 @@
 
 mod crash;
 mod pending;
+mod remote;
 mod thumbnails;
 mod uploads;
 
