@@ -162,9 +162,8 @@ impl<R: Read> Stored<'_, R> {
         let mut read: BTreeMap<EventNo, Arc<StoredEvent>> = BTreeMap::new();
         for no in sets.iter().flatten() {
             if let Entry::Vacant(entry) = read.entry(*no) {
-                let stored = entry.insert(events::event(self.db, self.room, *no)?);
+                let stored = entry.insert(self.numbered(*no)?);
                 let id = &stored.header.id;
-                self.read.borrow_mut().insert(id.clone(), Some((*no, Arc::clone(stored))));
                 if let Some((kind, key)) = stored.event.state_pair() {
                     conflict.conflicted.entry((kind.to_owned(), key.to_owned())).or_default().insert(id.clone());
                 }
@@ -178,7 +177,7 @@ impl<R: Read> Stored<'_, R> {
         let of_states: Vec<Vec<Arc<StoredEvent>>> =
             sets.iter().map(|set| set.iter().filter_map(|no| read.get(no)).cloned().collect()).collect();
         for no in chains::auth_difference(self.db, self.room, &of_states, shared)? {
-            conflict.auth_difference.insert(events::event(self.db, self.room, no)?.header.id.clone());
+            conflict.auth_difference.insert(self.numbered(no)?.header.id.clone());
         }
         if self.version.resolution == StateResolution::V2_1 {
             let ids: BTreeSet<OwnedEventId> = conflict.conflicted.values().flatten().cloned().collect();
@@ -216,6 +215,13 @@ impl<R: Read> Stored<'_, R> {
         }
         let no = state::at(self.db, self.room, base, place)?;
         no.map(|no| Ok(events::event(self.db, self.room, no)?.header.id.clone())).transpose()
+    }
+
+    /// An event of the conflict, which will be asked for again.
+    fn numbered(&self, no: EventNo) -> Result<Arc<StoredEvent>> {
+        let stored = events::event(self.db, self.room, no)?;
+        self.read.borrow_mut().insert(stored.header.id.clone(), Some((no, Arc::clone(&stored))));
+        Ok(stored)
     }
 
     fn stored(&self, id: &EventId) -> Result<Option<Numbered>> {
