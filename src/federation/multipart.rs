@@ -163,7 +163,7 @@ mod tests {
     async fn parts_are_read_however_they_arrive() {
         let text = "--b\r\nContent-Type: application/json\r\n\r\n{}\r\n--b  \r\ncontent-type:  image/png\r\nX: y\r\n\r\na\r\n--bc\r\n--\r\n\r\n--b--\r\nrest";
         let expected =
-            vec![("application/json".to_owned(), "{}".to_owned()), ("image/png".to_owned(), "a\r\n--bc\r\n--\r\n".to_owned())];
+            [("application/json".to_owned(), "{}".to_owned()), ("image/png".to_owned(), "a\r\n--bc\r\n--\r\n".to_owned())];
         for size in [1, 2, 3, 7, 1000] {
             let found = parts(&text.replace("--bc", "--x"), size).await.unwrap();
             let expected: Vec<_> = expected.iter().map(|(kind, text)| (kind.clone(), text.replace("--bc", "--x"))).collect();
