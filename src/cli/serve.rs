@@ -29,6 +29,9 @@ use crate::{
 /// How long computations may go on after the last request is answered, before the process ends under them.
 const LAST_WORK: std::time::Duration = std::time::Duration::from_secs(5);
 
+/// The pause before other servers are told again after a failure of the store.
+const TELL_AGAIN: std::time::Duration = std::time::Duration::from_secs(5);
+
 pub(super) fn run(place: &Place, serve: &Serve) -> Result<()> {
     let Loaded { config, defaults, ignored } = place.load(serve.flags())?;
     telemetry::start(&config.log)?;
@@ -104,11 +107,13 @@ async fn serve_until_stopped(config: Config) -> Result<()> {
     };
     welcome(&server, &listening)?;
     let jobs = jobs::start(&jobs, &board);
+    let telling = tokio::spawn(tell_others(Arc::clone(&server)));
     let signalled = tokio::spawn(signals.until_stop(Arc::clone(&server), listening.reload()));
     notify::tell(notify::READY);
     let watchdog = tokio::spawn(watchdog());
     listening.run().await;
     jobs.stopped().await;
+    telling.await.map_err(|error| Failure(error.to_string()))?;
     if let Some(operators) = operators {
         operators.await.map_err(|error| Failure(error.to_string()))?;
     }
@@ -134,6 +139,17 @@ fn welcome(server: &Server, listening: &Listening) -> Result<()> {
         tracing::info!("nobody has an account yet: make one with `hearth user create NAME --admin`");
     }
     Ok(())
+}
+
+/// Tells other servers what there is to tell, until the server stops. What fails is tried again.
+async fn tell_others(server: Arc<Server>) {
+    while let Err(error) = server.federation.run(server.stopping()).await {
+        tracing::error!(%error, "telling other servers failed; it is tried again in {} s", TELL_AGAIN.as_secs());
+        tokio::select! {
+            () = tokio::time::sleep(TELL_AGAIN) => {}
+            () = server.stopping() => return,
+        }
+    }
 }
 
 /// Tells the service manager that the process is not stuck. A disk that refuses writes is not its concern: reads go on, and a

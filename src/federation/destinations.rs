@@ -65,6 +65,7 @@ impl Federation {
     /// # Errors
     /// As the store.
     pub fn note_life(&self, destination: &ServerName) -> Result<()> {
+        self.outbound.alive(destination);
         if !self.store.snapshot().contains(&DESTINATIONS, &destination.as_str())? {
             return Ok(());
         }

@@ -31,6 +31,24 @@ pub enum Error {
     /// It answered something else than the specification says.
     #[error("the other server's answer is wrong: {0}")]
     BadAnswer(String),
+    /// No server is known that could be asked.
+    #[error("no server is known that is in the room")]
+    NoServer,
+    /// Another server asks for something that cannot be.
+    #[error("{0}")]
+    BadRequest(String),
+    /// Another server sends more than a transaction may hold.
+    #[error("a transaction has at most {} events and {} other messages", crate::inbound::PDUS_MAX, crate::inbound::EDUS_MAX)]
+    TooMuch,
+    /// The other server does not know the room's version.
+    #[error("the room has version {0}")]
+    IncompatibleVersion(&'static str),
+    /// This server does not know the room's version.
+    #[error("the room version is not known here")]
+    UnknownVersion,
+    /// The rules of the room refuse the event.
+    #[error("{0}")]
+    Refuses(String),
     /// The rules of rooms.
     #[error(transparent)]
     Rooms(#[from] rooms::Error),
@@ -68,8 +86,21 @@ impl Error {
     pub fn is_theirs(&self) -> bool {
         matches!(
             self,
-            Self::Unreachable(_) | Self::TimedOut | Self::BackedOff { .. } | Self::Refused(_) | Self::BadAnswer(_) | Self::Itself
+            Self::Unreachable(_)
+                | Self::TimedOut
+                | Self::BackedOff { .. }
+                | Self::Refused(_)
+                | Self::BadAnswer(_)
+                | Self::Itself
+                | Self::NoServer
         )
+    }
+}
+
+impl Error {
+    /// Of two servers' errors the one that tells a user more: a refusal more than silence.
+    pub(crate) fn or_more_telling(self, later: Self) -> Self {
+        if matches!(self, Self::Refused(_)) && !matches!(later, Self::Refused(_)) { self } else { later }
     }
 }
 

@@ -7,14 +7,24 @@
 mod call;
 mod config;
 mod destinations;
+pub mod directory;
+mod edus;
 mod error;
+mod fetch;
 mod gates;
+pub mod history;
+mod inbound;
+pub mod invite;
+pub mod join;
 pub mod keys;
+mod known;
 mod media;
 mod multipart;
 mod network;
+mod outbound;
 mod profiles;
 pub mod public_rooms;
+pub mod resident;
 mod transport;
 pub mod user_keys;
 mod verify;
@@ -25,18 +35,31 @@ use std::sync::Arc;
 
 pub use call::{Ask, path, query};
 pub use config::Config;
+pub use edus::Edu;
 pub use error::{Error, Refusal, Result};
+use gates::Gates;
+pub use inbound::{Answer, Transaction};
 pub use network::Network;
 use parking_lot::Mutex;
 use rand::{SeedableRng as _, rngs::StdRng};
-use ruma::ServerName;
-use store::{Clock, Store, TableSpec};
+use ruma::{OwnedRoomId, OwnedServerName, ServerName};
+use store::{Clock, RoomNo, Store, TableSpec};
 pub use transport::{Body, Carrying, NoNetwork, Transport, TransportError, collect};
 pub use verify::Unverified;
 pub use wire::Wire;
 
 /// All tables of this layer.
-pub const TABLES: &[&TableSpec] = &[destinations::DESTINATIONS.spec(), keys::OWN_KEYS.spec(), keys::SERVER_KEYS.spec()];
+pub const TABLES: &[&TableSpec] = &[
+    destinations::DESTINATIONS.spec(),
+    inbound::ANSWERS.spec(),
+    keys::OWN_KEYS.spec(),
+    keys::SERVER_KEYS.spec(),
+    outbound::CURSOR.spec(),
+    outbound::NAMES.spec(),
+    outbound::NUMBERS.spec(),
+    outbound::COUNTER.spec(),
+    outbound::QUEUE.spec(),
+];
 
 /// What [`Federation`] is made of.
 pub struct Parts {
@@ -71,6 +94,13 @@ pub struct Federation {
     transport: Arc<dyn Transport>,
     keys: keys::Fetching,
     downloads: media::Downloads,
+    /// One transaction at a time of each server.
+    inbound: Gates<OwnedServerName>,
+    /// One change at a time of each room by what others send.
+    rooms: Gates<RoomNo>,
+    /// One user at a time who enters each room.
+    entering: Gates<OwnedRoomId>,
+    outbound: outbound::Outbound,
     rng: Mutex<StdRng>,
 }
 
@@ -79,8 +109,21 @@ impl Federation {
     #[must_use]
     pub fn new(parts: Parts) -> Arc<Self> {
         let Parts { identity, config, store, media, clock, transport, rng } = parts;
-        let (keys, downloads) = (keys::Fetching::default(), self::media::Downloads::default());
-        Arc::new(Self { identity, config, store, media, clock, transport, keys, downloads, rng: Mutex::new(rng) })
+        Arc::new(Self {
+            identity,
+            config,
+            store,
+            media,
+            clock,
+            transport,
+            keys: keys::Fetching::default(),
+            downloads: self::media::Downloads::default(),
+            inbound: Gates::default(),
+            rooms: Gates::default(),
+            entering: Gates::default(),
+            outbound: outbound::Outbound::default(),
+            rng: Mutex::new(rng),
+        })
     }
 
     /// This server's name.

@@ -49,7 +49,7 @@ impl Federation {
 }
 
 /// Runs what computes long beside the threads that serve requests.
-async fn computed<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+pub(crate) async fn computed<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
     let span = tracing::Span::current();
     let work = move || span.in_scope(work);
     tokio::task::spawn_blocking(work).await.map_err(|error| Error::Internal(error.to_string()))

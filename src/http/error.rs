@@ -208,6 +208,12 @@ impl Error {
         Self(Box::new(Kind::Unwritable(cause.into())))
     }
 
+    /// Whether a server that knows more of the room could let the user in.
+    pub(crate) fn is_for_another_server(&self) -> bool {
+        let ours = ["M_UNABLE_TO_AUTHORISE_JOIN", "M_UNABLE_TO_GRANT_JOIN"];
+        matches!(&*self.0, Kind::Refused { errcode, .. } if ours.contains(errcode))
+    }
+
     /// The body alone, for an error that is a part of a larger answer.
     pub(crate) fn into_body(self) -> Value {
         match *self.0 {

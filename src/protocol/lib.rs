@@ -2,6 +2,7 @@
 //!
 //! Same input, same output: nothing here awaits, reads a clock, draws randomness or iterates an unordered map.
 
+pub mod acl;
 pub mod auth;
 pub mod base64;
 mod content;

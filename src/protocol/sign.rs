@@ -106,8 +106,19 @@ pub fn with_signature(
 /// # Errors
 /// As [`with_signature`].
 pub fn cosign(event: &Event, version: &RoomVersion, server: &ServerName, key: &SigningKey) -> Result<Event, PduError> {
-    let signature = key.sign(essential_json(event.object()?, version)?.as_bytes());
-    with_signature(event, version, server, key.id(), &signature)
+    let mut object = event.object()?;
+    cosign_object(&mut object, version, server, key)?;
+    parse::event_from_object(&object, event.id.clone(), version)
+}
+
+/// Signs an event that is not parsed yet, beside those who have: its other signatures are checked with this one.
+///
+/// # Errors
+/// Where the event has no canonical form in its room version.
+pub fn cosign_object(event: &mut Object, version: &RoomVersion, server: &ServerName, key: &SigningKey) -> Result<(), JsonError> {
+    let signature = key.sign(essential_json(event.clone(), version)?.as_bytes());
+    add_signature(event, server.as_str(), key.id(), signature);
+    Ok(())
 }
 
 /// Checks one signature of an event, such as a policy server's, with a key that the caller knows.

@@ -7,7 +7,7 @@ use protocol::event::Event;
 use users::numbers as user_numbers;
 
 use crate::{
-    EventNo, Result, chains,
+    EventNo, Pos, Result, chains,
     events::{self, Standing, StoredEvent, Txn},
     expected, guests,
     head::OpenRoom,
@@ -85,6 +85,22 @@ pub(crate) fn put_aside(room: &mut OpenRoom<'_, '_>, event: &Arc<Event>, place: 
     set_state(room, no, &mut stored, place.before)?;
     stored.header.current = room.head.state;
     put_refused(room, no, &stored)?;
+    Ok(no)
+}
+
+/// Makes an event from before what is shown part of the room: its end stays where it is.
+pub(crate) fn put_older(room: &mut OpenRoom<'_, '_>, event: &Arc<Event>, place: &Place, pos: Pos) -> Result<EventNo> {
+    let (no, mut stored) = known(room, event)?;
+    stored.header.pos = Some(pos);
+    stored.header.standing = Standing::Accepted;
+    stored.header.dag = Some(chains::link_in_dag(room, &place.parents, false)?);
+    set_state(room, no, &mut stored, place.before)?;
+    stored.header.current = stored.header.after;
+    put(room, no, &stored)?;
+    timeline::apply(room, event, no, pos, place.parents.len())?;
+    times::apply(room, no, event.origin_server_ts)?;
+    relations::apply(room, event, no, pos, stored.header.sender)?;
+    redaction::apply(room, event, no)?;
     Ok(no)
 }
 

@@ -270,3 +270,26 @@ impl<R: Read, F: Fn(EventNo) -> Result<bool>> Search<'_, R, F> {
         self.known.get(&no).map_or_else(|| (self.shared)(no), |known| Ok(*known))
     }
 }
+
+/// The auth chain of these events, which they are themselves no part of but where one cites another: each event once.
+///
+/// # Errors
+/// [`Error::TooComplex`] for more than [`LOOKED_AT_MAX`].
+pub fn auth_chain(db: &impl Read, room: RoomNo, of: impl IntoIterator<Item = EventNo>) -> Result<Vec<EventNo>> {
+    let mut seen = BTreeSet::new();
+    let mut unvisited: Vec<EventNo> = of.into_iter().collect();
+    while let Some(no) = unvisited.pop() {
+        for id in &events::event(db, room, no)?.event.auth_events {
+            if let Some((home, cited)) = events::find(db, id)?
+                && home == room
+                && seen.insert(cited)
+            {
+                unvisited.push(cited);
+            }
+        }
+        if seen.len() > LOOKED_AT_MAX {
+            return Err(Error::TooComplex);
+        }
+    }
+    Ok(seen.into_iter().collect())
+}

@@ -64,7 +64,8 @@ pub struct NewRoom {
     pub name: Option<String>,
     /// Its topic.
     pub topic: Option<String>,
-    /// Who is invited, with the display name and avatar of each.
+    /// Who is invited, with the display name and avatar of each. Users of other servers are not invited yet: they only get the power that the
+    /// preset gives.
     pub invite: Vec<(OwnedUserId, Object)>,
     /// Whether it is a direct chat with them.
     pub is_direct: bool,
@@ -219,7 +220,8 @@ fn implied_events(identity: &Identity, creator: &Sender, new: &NewRoom) -> Resul
         let content = Object::from_iter([("topic".to_owned(), topic.as_str().into()), ("m.topic".to_owned(), rich)]);
         events.push(NewEvent::state("m.room.topic", "", content));
     }
-    for (user, profile) in &new.invite {
+    // Users of other servers are invited by way of those, once the room is there.
+    for (user, profile) in new.invite.iter().filter(|(user, _)| user.server_name() == identity.server_name) {
         let mut content = profile.clone();
         if new.is_direct {
             content.insert("is_direct".to_owned(), true.into());

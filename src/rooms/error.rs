@@ -17,6 +17,12 @@ pub enum Error {
     /// The user may not do or see this.
     #[error("{0}")]
     Forbidden(&'static str),
+    /// This server is not in the rooms whose members may join, and cannot tell.
+    #[error("this server cannot tell whether you are in a room whose members may join this one")]
+    UnableToAuthoriseJoin,
+    /// Nobody of this server may let others into the room.
+    #[error("nobody of this server can let you into the room")]
+    UnableToGrantJoin,
     /// The room does not let guests in.
     #[error("guests may not join this room")]
     GuestsForbidden,

@@ -99,6 +99,12 @@ impl StoredEvent {
         Self { header, event }
     }
 
+    /// Whether it has a place in the event DAG, so that the state before it is known.
+    #[must_use]
+    pub fn is_placed(&self) -> bool {
+        self.header.dag.is_some()
+    }
+
     /// Whether it was rejected, and by which rule.
     #[must_use]
     pub fn rejection(&self) -> Option<&str> {

@@ -22,6 +22,8 @@ pub struct Head {
     pub state: Root,
     /// The place of the newest event in the timeline.
     pub last: Pos,
+    /// The place of the oldest event in the timeline from before the server joined; 0 where there is none.
+    pub(crate) first: Pos,
     /// Users who are joined.
     pub joined: u32,
     /// Users who are invited.

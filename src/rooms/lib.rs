@@ -3,12 +3,14 @@
 //! Synchronous, without network and HTTP. Functions, not services: queries read any [`store::Read`]; commands take the
 //! [`store::Store`] and return a [`store::Pending`]. Only [`append`] makes an event part of a room.
 
+pub mod acl;
 pub mod aliases;
 mod append;
 pub mod chains;
 pub mod check;
 pub mod collect;
 pub mod create;
+pub mod dag;
 pub mod directory;
 mod error;
 pub mod events;
@@ -20,6 +22,7 @@ mod head;
 pub mod members;
 pub mod membership;
 pub mod numbers;
+pub mod outgoing;
 pub mod presence;
 pub mod purge;
 pub mod receipts;
@@ -27,9 +30,12 @@ pub mod receive;
 mod redaction;
 mod refusals;
 pub mod relations;
+pub mod remote;
 pub mod resolve;
 pub mod send;
+pub mod servers;
 pub mod state;
+pub mod template;
 #[cfg(test)]
 mod tests;
 pub mod threads;
@@ -67,6 +73,7 @@ pub const TABLES: &[&TableSpec] = &[
     numbers::ROOM_NOS.spec(),
     numbers::ROOMS.spec(),
     numbers::COUNTERS.spec(),
+    outgoing::OUTGOING.spec(),
     purge::PURGES.spec(),
     receipts::CHANGES.spec(),
     receipts::PRIVATE_CHANGES.spec(),
@@ -74,7 +81,9 @@ pub const TABLES: &[&TableSpec] = &[
     relations::RELATIONS.spec(),
     relations::SUMMARIES.spec(),
     relations::PARTICIPANTS.spec(),
+    remote::REMOTE.spec(),
     send::TXNS.spec(),
+    servers::SERVERS.spec(),
     state::TYPES.spec(),
     state::KEYS.spec(),
     threads::THREADS.spec(),

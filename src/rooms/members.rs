@@ -9,6 +9,7 @@ use users::numbers as user_numbers;
 use crate::{
     EventNo, Pos, Result, events,
     head::OpenRoom,
+    servers,
     state::{self, Root},
 };
 
@@ -165,6 +166,9 @@ fn set(room: &mut OpenRoom<'_, '_>, event: &Event, membership: Membership, no: E
     let joined_from = if entered { Some(pos) } else { old.as_ref().and_then(|old| old.joined_from) };
     let joined_until = if left { Some(pos) } else { old.and_then(|old| old.joined_until) };
     put(room, user, &UserRoom { membership, event: no, pos, joined_from, joined_until, forgotten: false })?;
+    if entered || left {
+        servers::count(room, target.server_name(), entered)?;
+    }
     count(room, was, -1);
     count(room, Some(membership), 1);
     let key = (room.no, user);

@@ -17,6 +17,7 @@ use crate::{
     members::{self, Membership, UserRoom},
     numbers,
     send::{Identity, Sender, send_in},
+    servers,
 };
 
 /// The most joined users who are looked at for one who may let another in.
@@ -112,7 +113,7 @@ fn check(action: Action, standing: Option<&UserRoom>) -> Result<bool> {
 /// A local user whose power lets the sender into a restricted room, where a rule of the room allows it.
 ///
 /// Specification: "Restricted rooms".
-fn authoriser(
+pub(crate) fn authoriser(
     room: &OpenRoom<'_, '_>,
     identity: &Identity,
     sender: &Sender,
@@ -139,16 +140,20 @@ fn authoriser(
         return Ok(None);
     }
     let rooms = rules.allow.into_iter().filter(|allow| allow.kind == "m.room_membership").filter_map(|allow| allow.room_id);
-    let mut allowed = false;
+    let (mut allowed, mut all_known) = (false, true);
     for allowing in rooms {
-        if let Some(allowing) = numbers::number(room.tx, &allowing)? {
-            allowed |= members::is_joined(room.tx, sender.no, allowing)?;
+        match numbers::number(room.tx, &allowing)? {
+            Some(allowing) if servers::is_in(room.tx, allowing, &identity.server_name)? => {
+                allowed |= members::is_joined(room.tx, sender.no, allowing)?;
+            }
+            _ => all_known = false,
         }
     }
-    if !allowed {
-        return Err(Error::Forbidden("You are in none of the rooms whose members may join this one"));
+    match (allowed, all_known) {
+        (true, _) => may_invite(room, identity)?.map(Some).ok_or(Error::UnableToGrantJoin),
+        (false, true) => Err(Error::Forbidden("You are in none of the rooms whose members may join this one")),
+        (false, false) => Err(Error::UnableToAuthoriseJoin),
     }
-    may_invite(room, identity)?.map(Some).ok_or(Error::Forbidden("Nobody of this server can let you into the room"))
 }
 
 /// A joined local user who may invite: of those the power levels name, else of all.

@@ -5,7 +5,10 @@ use ruma::{OwnedRoomId, RoomId};
 use serde::{Deserialize, Serialize};
 use store::{Lock, Range, Read, RoomNo, Seq, Table, Tx};
 
-use crate::{Error, Result};
+use crate::{
+    Error, Result,
+    head::{HEADS, Head},
+};
 
 pub(crate) static ROOM_NOS: Table<String, RoomNo> = Table::new("room_nos", "The number of each room id.").cached();
 pub(crate) static ROOMS: Table<RoomNo, Room> = Table::new("rooms", "What never changes of a room: its id and version.").cached();
@@ -88,6 +91,16 @@ pub(crate) fn is_taken(tx: &Tx<'_>, id: &RoomId) -> Result<bool> {
 pub fn rooms(db: &impl Read, after: RoomNo) -> Result<impl Iterator<Item = Result<(RoomNo, Room)>> + '_> {
     let rows = db.range(&ROOMS, Range::of(&()).after(&after))?;
     Ok(rows.map(|row| row.map_err(Into::into)))
+}
+
+/// The number of a room that other servers tell of, drawn where it was not known. Nobody of this server is in it yet.
+pub(crate) fn ensure(tx: &mut Tx<'_>, id: &RoomId, version: &RoomVersion) -> Result<RoomNo> {
+    if let Some(no) = tx.latest(&ROOM_NOS, &id.as_str())? {
+        return Ok(no);
+    }
+    let no = add(tx, id, version)?;
+    tx.put(&HEADS, &no, &Head::default())?;
+    Ok(no)
 }
 
 /// Draws the number of a new room, whose rows the transaction then owns.

@@ -15,7 +15,7 @@ use crate::{
     head::HEADS,
     members::{self, MEMBERS, Membership, USER_ROOMS},
     numbers::{self, ROOM_NOS, ROOMS},
-    receipts, send, state, typing, unread,
+    outgoing, receipts, remote, send, state, typing, unread,
 };
 
 pub(crate) static PURGES: Table<RoomNo, Stage> =
@@ -140,6 +140,7 @@ fn forget_users(store: &Store, room: RoomNo, users: &[(String, UserNo)], reached
 
 fn forget_user(tx: &mut Tx<'_>, room: RoomNo, user: UserNo) -> Result<()> {
     tx.delete(&USER_ROOMS, &(user, room))?;
+    tx.delete(&remote::REMOTE, &(user, room))?;
     tx.delete(&unread::TALLIES, &(user, room))?;
     receipts::forget(tx, room, user)?;
     Ok(account_data::forget_room(tx, user, room)?)
@@ -203,6 +204,9 @@ fn forget_events(store: &Store, room: RoomNo, events: &[((RoomNo, EventNo), Stor
         for ((_, no), stored) in events {
             if events::find(tx, &stored.header.id)? == Some((room, *no)) {
                 tx.delete(&events::EVENT_NOS, &stored.header.id.as_str())?;
+            }
+            if let Some(pos) = stored.header.pos {
+                tx.delete(&outgoing::OUTGOING, &(pos, room))?;
             }
             send::forget(tx, room, &stored.header)?;
         }

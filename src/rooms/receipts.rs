@@ -110,6 +110,12 @@ impl Thread {
         }
     }
 
+    /// The `thread_id` of requests and receipts.
+    #[must_use]
+    pub fn id(&self) -> Option<&str> {
+        Some(self.key()).filter(|key| !key.is_empty())
+    }
+
     fn key(&self) -> &str {
         match self {
             Self::Unthreaded => "",

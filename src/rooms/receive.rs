@@ -16,15 +16,18 @@ use protocol::{
     version::RoomVersion,
 };
 use ruma::OwnedEventId;
-use store::{Lock, Pending, RoomNo, Store, Tx};
+use store::{Lock, Pending, RoomNo, Store};
 
 use crate::{
-    Error, EventNo, Result,
+    Error, EventNo, Pos, Result,
     append::{self, Accepted, Place},
     events::{self, Standing, StoredEvent},
     head::OpenRoom,
-    numbers, resolve,
+    numbers, outgoing, resolve,
+    send::Identity,
+    servers,
     state::{self, Root},
+    timeline,
 };
 
 /// What became of an event.
@@ -59,7 +62,53 @@ pub const OUTLIERS_MAX: usize = 1_000;
 /// # Errors
 /// [`Error::UnknownRoom`], [`Error::TooComplex`].
 pub fn receive(store: &Store, room: RoomNo, event: Verified) -> Result<Pending<Outcome>> {
-    receive_locked(store, room, &event.into_event(), None)
+    store.transact(&[Lock::Room(room)], |tx| {
+        let mut open = OpenRoom::new(tx, room)?;
+        let outcome = receive_in(&mut open, &event.into_event(), None)?;
+        open.save()?;
+        Ok(outcome)
+    })
+}
+
+/// Receives an event that this server signed too, or that it answers for, and so tells the other servers of: a join by way of this server, an
+/// invitation that the invited user's server has signed.
+///
+/// # Errors
+/// As [`receive`].
+pub fn receive_and_tell(store: &Store, identity: &Identity, room: RoomNo, event: Verified) -> Result<Pending<Outcome>> {
+    store.transact(&[Lock::Room(room)], |tx| {
+        let mut open = OpenRoom::new(tx, room)?;
+        let event = event.into_event();
+        let outcome = receive_in(&mut open, &event, None)?;
+        if let Outcome::Accepted(no) = outcome {
+            outgoing::push(&mut open, &identity.server_name, &event, no)?;
+        }
+        open.save()?;
+        Ok(outcome)
+    })
+}
+
+/// Receives the join by which this server becomes a member of a room, with the state before it: events that are here. What the server knew of the
+/// room when it was in it before is no longer its end.
+///
+/// # Errors
+/// As [`receive_with_state`].
+pub fn enter(
+    store: &Store,
+    identity: &Identity,
+    room: RoomNo,
+    join: Verified,
+    before: &[OwnedEventId],
+) -> Result<Pending<Outcome>> {
+    store.transact(&[Lock::Room(room)], |tx| {
+        let mut open = OpenRoom::new(tx, room)?;
+        if !servers::is_in(open.tx, room, &identity.server_name)? {
+            open.head.extremities.clear();
+        }
+        let outcome = receive_in(&mut open, &join.into_event(), Some(before))?;
+        open.save()?;
+        Ok(outcome)
+    })
 }
 
 /// Receives an event with parents that are not here, and the state before it as another server gave it: events that are here.
@@ -67,13 +116,9 @@ pub fn receive(store: &Store, room: RoomNo, event: Verified) -> Result<Pending<O
 /// # Errors
 /// [`Error::UnknownRoom`], [`Error::NotFound`] where an event of the state is not here, [`Error::TooComplex`].
 pub fn receive_with_state(store: &Store, room: RoomNo, event: Verified, before: &[OwnedEventId]) -> Result<Pending<Outcome>> {
-    receive_locked(store, room, &event.into_event(), Some(before))
-}
-
-fn receive_locked(store: &Store, room: RoomNo, event: &Arc<Event>, given: Option<&[OwnedEventId]>) -> Result<Pending<Outcome>> {
     store.transact(&[Lock::Room(room)], |tx| {
         let mut open = OpenRoom::new(tx, room)?;
-        let outcome = receive_in(&mut open, event, given)?;
+        let outcome = receive_in(&mut open, &event.into_event(), Some(before))?;
         open.save()?;
         Ok(outcome)
     })
@@ -93,23 +138,23 @@ pub fn receive_outliers(store: &Store, room: RoomNo, outliers: Vec<Verified>) ->
     })
 }
 
-/// Makes a room known of which this server is becoming a member: its create event, and the events that the join's state and auth
-/// chain consist of. Nobody is in it before [`receive_with_state`] had the join.
+/// Makes a room known of which this server is becoming a member: its create event, which others lead to. Nobody is in it before [`enter`] had
+/// the join.
 ///
 /// # Errors
 /// [`Error::Denied`] for a create event that its rules reject.
 pub fn import(store: &Store, create: Verified, version: &'static RoomVersion) -> Result<Pending<RoomNo>> {
     let create = create.into_event();
     auth::authorize(version, &create, |_, _| None)?;
-    store.transact(&[], |tx| import_create(tx, &create, version))
-}
-
-fn import_create(tx: &mut Tx<'_>, create: &Arc<Event>, version: &'static RoomVersion) -> Result<RoomNo> {
-    let no = numbers::add(tx, &create.room_id, version)?;
-    let mut room = OpenRoom::created(tx, no)?;
-    append::put_outlier(&mut room, create, Standing::Outlier)?;
-    room.save()?;
-    Ok(no)
+    let no = store.transact(&[], |tx| numbers::ensure(tx, &create.room_id, version))?.soft();
+    store.transact(&[Lock::Room(no)], |tx| {
+        let mut room = OpenRoom::new(tx, no)?;
+        if room.head.events == 0 {
+            append::put_outlier(&mut room, &create, Standing::Outlier)?;
+            room.save()?;
+        }
+        Ok(no)
+    })
 }
 
 fn put_outliers(room: &mut OpenRoom<'_, '_>, outliers: Vec<Verified>) -> Result<BTreeSet<OwnedEventId>> {
@@ -162,6 +207,60 @@ fn receive_in(room: &mut OpenRoom<'_, '_>, event: &Arc<Event>, given: Option<&[O
     judge(room, event, known.as_deref(), &cited, place)
 }
 
+/// Receives older events, as backfilling brings them, the oldest first: each is checked against its auth events and the state before it, and gets a
+/// place before all that is shown yet. The state before those whose parents are not here comes with them. Events that lack something are left out. `gap`
+/// is the place in the timeline of the event before which they were missing. Returns how many there are to be shown.
+///
+/// # Errors
+/// [`Error::UnknownRoom`], [`Error::TooLarge`] beyond [`OUTLIERS_MAX`], [`Error::TooComplex`].
+pub fn receive_history(
+    store: &Store,
+    room: RoomNo,
+    gap: Pos,
+    events: Vec<(Verified, Option<Vec<OwnedEventId>>)>,
+) -> Result<Pending<usize>> {
+    if events.len() > OUTLIERS_MAX {
+        return Err(Error::TooLarge { what: "list of events", limit: OUTLIERS_MAX });
+    }
+    store.transact(&[Lock::Room(room)], |tx| {
+        let mut open = OpenRoom::new(tx, room)?;
+        let mut pos = Pos(open.head.first.0 - i64::try_from(events.len()).unwrap_or(i64::MAX));
+        open.head.first = pos;
+        let mut shown = 0;
+        for (event, given) in events {
+            shown += usize::from(receive_older(&mut open, &event.into_event(), given, pos)?);
+            pos = Pos(pos.0 + 1);
+        }
+        timeline::narrow_gap(&mut open, gap)?;
+        open.save()?;
+        Ok(shown)
+    })
+}
+
+/// Whether the event is to be shown.
+fn receive_older(room: &mut OpenRoom<'_, '_>, event: &Arc<Event>, given: Option<Vec<OwnedEventId>>, pos: Pos) -> Result<bool> {
+    let known = events::by_id(room.tx, room.no, &event.id)?.map(|(_, stored)| stored);
+    if event.room_id != room.room.id || known.as_ref().is_some_and(|stored| stored.header.dag.is_some()) {
+        return Ok(false);
+    }
+    let (cited, parents) = (cited_events(room, event)?, parents(room, event)?);
+    if !cited.missing.is_empty() {
+        return Ok(false);
+    }
+    let before = match given {
+        Some(given) => state_of(room, &given)?,
+        None if parents.missing.is_empty() => resolve::after(room, &parents.here)?,
+        None => return Ok(false),
+    };
+    let place = Place { parents: parents.here, before };
+    if let Some(reason) = rejection(room, event, known.as_deref(), &cited.here, before)? {
+        append::put_aside(room, event, &place, Standing::Rejected(reason))?;
+        return Ok(false);
+    }
+    append::put_older(room, event, &place, pos)?;
+    Ok(true)
+}
+
 /// Steps 4 to 6 of the checks.
 fn judge(
     room: &mut OpenRoom<'_, '_>,
@@ -170,20 +269,12 @@ fn judge(
     cited: &[Arc<StoredEvent>],
     place: Place,
 ) -> Result<Outcome> {
-    let rejection = match known.and_then(StoredEvent::rejection) {
-        Some(reason) => Some(reason.to_owned()),
-        None => match standing_by_auth(room, event, cited)? {
-            None => denied_by(room, event, place.before)?,
-            denied => denied,
-        }
-        .map(|denied| denied.to_string()),
-    };
-    if let Some(reason) = rejection {
+    if let Some(reason) = rejection(room, event, known, cited, place.before)? {
         append::put_aside(room, event, &place, Standing::Rejected(reason.clone()))?;
         return Ok(Outcome::Rejected(reason));
     }
-    // The first event of a room that is being joined meets no current state.
-    if room.head.state != Root::default()
+    // The join by which this server enters the room meets no current state.
+    if !room.head.extremities.is_empty()
         && let Some(denied) = denied_by(room, event, room.head.state)?
     {
         let reason = denied.to_string();
@@ -191,6 +282,24 @@ fn judge(
         return Ok(Outcome::SoftFailed(reason));
     }
     append::append(room, Accepted::at(place, Arc::clone(event), None)).map(Outcome::Accepted)
+}
+
+/// Why the event is rejected, if it is: it was so before, or by its auth events, or by the state before it.
+fn rejection(
+    room: &OpenRoom<'_, '_>,
+    event: &Event,
+    known: Option<&StoredEvent>,
+    cited: &[Arc<StoredEvent>],
+    before: Root,
+) -> Result<Option<String>> {
+    if let Some(reason) = known.and_then(StoredEvent::rejection) {
+        return Ok(Some(reason.to_owned()));
+    }
+    let denied = match standing_by_auth(room, event, cited)? {
+        None => denied_by(room, event, before)?,
+        denied => denied,
+    };
+    Ok(denied.map(|denied| denied.to_string()))
 }
 
 /// Why the event's auth events reject it, if they do.

@@ -21,7 +21,7 @@ use crate::{
     guests,
     head::OpenRoom,
     members::Membership,
-    redaction, relations, resolve, state,
+    outgoing, redaction, relations, resolve, state,
     state::Root,
 };
 
@@ -166,11 +166,12 @@ pub(crate) fn send_in(
         room.with_state(room.head.state, |state| auth::authorize(room.version, &event, state))??;
     }
     let no = append(room, Accepted::at(place, Arc::clone(&event), txn))?;
+    outgoing::push(room, &identity.server_name, &event, no)?;
     Ok((no, event))
 }
 
 /// Where the next event of a local user hangs: after the forward extremities, or the newest of them where they are many.
-fn end(room: &mut OpenRoom<'_, '_>) -> Result<Place> {
+pub(crate) fn end(room: &mut OpenRoom<'_, '_>) -> Result<Place> {
     let all = &room.head.extremities;
     if all.len() <= PREV_EVENTS_MAX {
         return Ok(Place { parents: all.clone(), before: room.head.state });

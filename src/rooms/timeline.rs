@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use protocol::event::Event;
+use ruma::EventId;
 use store::{Lead, Owner, Preset, Range, Read, RoomNo, Table};
 
 use crate::{
@@ -43,14 +44,33 @@ pub(crate) fn apply(room: &mut OpenRoom<'_, '_>, event: &Event, no: EventNo, pos
     if parents == event.prev_events.len() {
         return Ok(());
     }
+    let missing = missing(room, event.prev_events.iter().map(ToString::to_string))?;
+    room.tx.put(&GAPS, &(room.no, pos), &missing)?;
+    Ok(())
+}
+
+/// Those of these events that have no place in the DAG.
+fn missing(room: &OpenRoom<'_, '_>, ids: impl Iterator<Item = String>) -> Result<Vec<String>> {
     let mut missing = Vec::new();
-    for id in &event.prev_events {
-        let parent = events::by_id(room.tx, room.no, id)?;
-        if parent.is_none_or(|(_, parent)| parent.header.dag.is_none()) {
-            missing.push(id.to_string());
+    for id in ids {
+        let known = match <&EventId>::try_from(id.as_str()) {
+            Ok(known) => events::by_id(room.tx, room.no, known)?,
+            Err(_) => continue,
+        };
+        if known.is_none_or(|(_, stored)| stored.header.dag.is_none()) {
+            missing.push(id);
         }
     }
-    room.tx.put(&GAPS, &(room.no, pos), &missing)?;
+    Ok(missing)
+}
+
+/// Looks again at what is missing before the event in this place, once more of it is here.
+pub(crate) fn narrow_gap(room: &mut OpenRoom<'_, '_>, pos: Pos) -> Result<()> {
+    let Some(gap) = room.tx.get(&GAPS, &(room.no, pos))? else { return Ok(()) };
+    match missing(room, gap.into_iter())? {
+        missing if missing.is_empty() => room.tx.delete(&GAPS, &(room.no, pos))?,
+        missing => room.tx.put(&GAPS, &(room.no, pos), &missing)?,
+    }
     Ok(())
 }
 

@@ -4,13 +4,13 @@
 
 use std::collections::HashMap;
 
-use ruma::UserId;
+use ruma::{ServerName, UserId};
 use serde::Deserialize;
 use store::{Read, RoomNo, UserNo};
 
 use crate::{
     Pos, Result,
-    events::StoredEvent,
+    events::{self, StoredEvent},
     members::{self, Membership, UserRoom},
     state::{self, Root},
 };
@@ -118,4 +118,59 @@ pub fn history_visibility(db: &impl Read, room: RoomNo, root: Root) -> Result<Hi
     }
     let content: Option<Content> = state::content(db, room, root, "m.room.history_visibility", "")?;
     Ok(content.map(|content| content.history_visibility).unwrap_or_default())
+}
+
+/// A server that asks for a room's events.
+pub struct ServerViewer<'a> {
+    room: RoomNo,
+    server: &'a ServerName,
+    known: HashMap<Root, bool>,
+}
+
+impl<'a> ServerViewer<'a> {
+    /// A server of which the caller knows that it is in the room.
+    #[must_use]
+    pub fn new(room: RoomNo, server: &'a ServerName) -> Self {
+        Self { room, server, known: HashMap::new() }
+    }
+
+    /// Whether any user of the server may see this event.
+    ///
+    /// # Errors
+    /// As the database says.
+    pub fn sees(&mut self, db: &impl Read, event: &StoredEvent) -> Result<bool> {
+        if event.event.sender.server_name() == self.server {
+            return Ok(true);
+        }
+        Ok(self.is_open(db, event.header.before)? || self.is_open(db, event.header.after)?)
+    }
+
+    fn is_open(&mut self, db: &impl Read, root: Root) -> Result<bool> {
+        if let Some(known) = self.known.get(&root) {
+            return Ok(*known);
+        }
+        let visibility = history_visibility(db, self.room, root)?;
+        let open = match visibility {
+            HistoryVisibility::WorldReadable | HistoryVisibility::Shared => true,
+            HistoryVisibility::Invited | HistoryVisibility::Joined => self.had_a_member(db, root, visibility)?,
+        };
+        self.known.insert(root, open);
+        Ok(open)
+    }
+
+    fn had_a_member(&self, db: &impl Read, root: Root, visibility: HistoryVisibility) -> Result<bool> {
+        for no in state::of_type(db, self.room, root, "m.room.member")? {
+            let member = events::event(db, self.room, no)?;
+            let of_server = member.event.state_key.as_deref().and_then(|key| <&UserId>::try_from(key).ok());
+            if of_server.is_none_or(|user| user.server_name() != self.server) {
+                continue;
+            }
+            match Membership::of(&member.event) {
+                Membership::Join => return Ok(true),
+                Membership::Invite if visibility == HistoryVisibility::Invited => return Ok(true),
+                _ => {}
+            }
+        }
+        Ok(false)
+    }
 }

@@ -16,6 +16,8 @@ pub enum Topic {
     User(UserNo),
     /// Who is online, of all users. Too much to wait for: those who share a room are [woken](crate::Tx::wake) there.
     Presence,
+    /// What other servers are to be told.
+    Outgoing,
 }
 
 /// Topics remembered with the commit that last changed them. Beyond this the oldest knowledge is dropped, and what is

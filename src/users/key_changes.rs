@@ -31,6 +31,7 @@ pub(crate) const TABLES: [&store::TableSpec; 3] = [CHANGES.spec(), LAST.spec(), 
 /// [`store::Error::Unlocked`] without the user's lock.
 pub fn record(tx: &mut Tx<'_>, user: UserNo, touch: &[Topic]) -> Result<()> {
     touch.iter().for_each(|topic| tx.touch(*topic));
+    tx.touch(Topic::Outgoing);
     let seq = tx.seq();
     if let Some(last) = tx.get(&LAST, &user)? {
         tx.delete(&CHANGES, &(last, user))?;
@@ -57,6 +58,15 @@ pub fn changed_since(db: &impl Read, from: Seq, limit: usize) -> Result<Option<V
     let rows = db.range(&CHANGES, &range)?.take(limit + 1).map(|row| row.map(|((_, user), ())| user));
     let users = rows.collect::<Result<Vec<_>>>()?;
     Ok(if users.len() > limit { None } else { Some(users) })
+}
+
+/// The changes after `from`, in their order, at most `limit`: for who goes through all of them.
+///
+/// # Errors
+/// As the store.
+pub fn after(db: &impl Read, from: Seq, limit: usize) -> Result<Vec<(Seq, UserNo)>> {
+    let rows = db.range(&CHANGES, Range::of(&()).after(&(from, UserNo(u32::MAX))))?.take(limit);
+    rows.map(|row| row.map(|(key, ())| key)).collect()
 }
 
 /// Notes that `signer` signed another user's master key; `previous` is what this returned for the same pair before.

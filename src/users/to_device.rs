@@ -55,6 +55,8 @@ pub const QUEUED_BYTES_MAX: u64 = 128 << 20;
 const SENT_REMEMBERED: usize = 128;
 /// The most messages deleted by one acknowledgement; later ones delete the rest.
 const ACKNOWLEDGED_MAX: usize = 1_000;
+/// All devices of a user of another server: their requests are remembered together.
+const ELSEWHERE: DeviceNo = DeviceNo(0);
 /// The device id that stands for all devices of a user.
 const ALL_DEVICES: &str = "*";
 
@@ -96,20 +98,16 @@ pub fn send(
     locks.push(Lock::User(acting.user));
     let request = request_hash(event_type, txn_id);
     store.transact(&locks, |tx| {
-        let mut sent = tx.get(&SENT, &(acting.user, acting.device))?.unwrap_or_default();
-        if sent.contains(&request) {
+        if !remember(tx, (acting.user, acting.device), request)? {
             return Ok(Sent { repeated: true, remote: BTreeMap::new() });
         }
-        sent.drain(..(sent.len() + 1).saturating_sub(SENT_REMEMBERED));
-        sent.push(request);
-        tx.put(&SENT, &(acting.user, acting.device), &sent)?;
         enqueue(tx, acting.user_id, event_type, &recipients)?;
         Ok(Sent { repeated: false, remote })
     })
 }
 
-/// Delivers messages of a sender of another server to devices here. The caller has checked that the sender belongs to the
-/// server that sent them, and that it did not send them before; users of other servers are passed over.
+/// Delivers messages of a sender of another server to devices here, each message id once. The caller has checked that the sender belongs to the
+/// server that sent them; users of other servers are passed over.
 ///
 /// # Errors
 /// [`KeyError::TooLarge`].
@@ -118,12 +116,33 @@ pub fn receive(
     this: &ServerName,
     sender: &UserId,
     event_type: &str,
+    message_id: &str,
     messages: Messages,
 ) -> Result<Pending<()>, KeyError> {
     check(event_type, &messages)?;
     let (local, _) = split_remote(messages, this);
     let recipients = recipients(&store.snapshot(), &local)?;
-    store.transact(&locks(&recipients), |tx| Ok(enqueue(tx, sender, event_type, &recipients)?))
+    let by = (numbers::ensure(store, sender)?, ELSEWHERE);
+    let mut locks = locks(&recipients);
+    locks.push(Lock::User(by.0));
+    store.transact(&locks, |tx| {
+        if remember(tx, by, request_hash(event_type, message_id))? {
+            enqueue(tx, sender, event_type, &recipients)?;
+        }
+        Ok(())
+    })
+}
+
+/// Whether a request is none of the last ones of a device, which it is from now on.
+fn remember(tx: &mut Tx<'_>, by: (UserNo, DeviceNo), request: [u8; 16]) -> store::Result<bool> {
+    let mut sent = tx.get(&SENT, &by)?.unwrap_or_default();
+    if sent.contains(&request) {
+        return Ok(false);
+    }
+    sent.drain(..(sent.len() + 1).saturating_sub(SENT_REMEMBERED));
+    sent.push(request);
+    tx.put(&SENT, &by, &sent)?;
+    Ok(true)
 }
 
 fn check(event_type: &str, messages: &Messages) -> Result<(), KeyError> {

@@ -2,10 +2,12 @@
 //!
 //! Specification: client-server API, "Stripped state".
 
-use rooms::{events, format, head, members::UserRoom, state};
-use ruma::UserId;
+use rooms::{events, format, head, members::UserRoom, remote, state};
+use ruma::{OwnedUserId, UserId};
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use store::{Read, RoomNo};
+use users::numbers;
 
 use crate::Result;
 
@@ -26,6 +28,9 @@ const TYPES: [&str; 7] = [
 /// # Errors
 /// As the database says.
 pub fn state(db: &impl Read, room: RoomNo, user: &UserId, standing: &UserRoom) -> Result<Vec<Box<RawValue>>> {
+    if remote::is_remote(standing) {
+        return from_other_servers(db, room, user, standing);
+    }
     let root = head(db, room)?.state;
     let mut found = Vec::with_capacity(TYPES.len() + 2);
     for kind in TYPES {
@@ -38,4 +43,27 @@ pub fn state(db: &impl Read, room: RoomNo, user: &UserId, standing: &UserRoom) -
     }
     found.push(own);
     Ok(found.iter().map(|stored| format::stripped(stored)).collect::<rooms::Result<_>>()?)
+}
+
+/// What the room's servers told, and the member event that this server has.
+fn from_other_servers(db: &impl Read, room: RoomNo, user: &UserId, standing: &UserRoom) -> Result<Vec<Box<RawValue>>> {
+    let Some(no) = numbers::number(db, user)? else { return Ok(Vec::new()) };
+    let Some(told) = remote::remote(db, no, room)? else { return Ok(Vec::new()) };
+    let others = told.state.into_iter().filter_map(|event| {
+        let event: Stripped = serde_json::from_str(&event).ok()?;
+        let own = event.kind == "m.room.member" && event.state_key == user.as_str();
+        if own { None } else { serde_json::value::to_raw_value(&event).ok() }
+    });
+    let own = format::stripped(&*remote::member_event(db, no, room, standing)?)?;
+    Ok(others.chain([own]).collect())
+}
+
+/// The keys of an event that stripped state has.
+#[derive(Deserialize, Serialize)]
+struct Stripped {
+    #[serde(rename = "type")]
+    kind: String,
+    state_key: String,
+    sender: OwnedUserId,
+    content: Box<RawValue>,
 }

@@ -1,13 +1,16 @@
 //! `POST /createRoom` ("Creation").
 
-use protocol::version::{self, RoomVersion};
+use protocol::{
+    json::Object,
+    version::{self, RoomVersion},
+};
 use rand::Rng;
 use rooms::{
     NewEvent,
     create::{NewRoom, Preset},
 };
 use ruma::{
-    RoomAliasId,
+    OwnedUserId, RoomAliasId, RoomId,
     api::client::room::{
         Visibility,
         create_room::v3::{Request, Response, RoomPreset},
@@ -17,7 +20,7 @@ use ruma::{
 use serde::Deserialize;
 
 use super::{
-    rooms::{content, profile, sender},
+    rooms::{content, profile, room, sender},
     with::may_publish,
 };
 use crate::{
@@ -34,13 +37,33 @@ async fn create(call: Call<Session>, request: Request) -> Result<Response> {
     may_publish(&call.session)?;
     let server = &call.server;
     let new = new_room(&call, request)?;
+    let is_direct = new.is_direct;
+    let invited = new.invite.iter().map(|(user, _)| user.clone());
+    let others: Vec<OwnedUserId> = invited.filter(|user| user.server_name() != server.name).collect();
     let created = rooms::create::create(&server.store, &server.identity, &sender(&call.session), new, call.now_ms());
     let created = created.map_err(|error| match error {
         // It is not the creator who lacks power: what they ask for cannot be the beginning of a room.
         rooms::Error::Denied(denied) => Error::invalid_room_state(denied.to_string()),
         other => other.into(),
     })?;
-    Ok(Response::new(created.durable().await?))
+    let room_id = created.durable().await?;
+    invite_others(&call, &room_id, others, is_direct).await?;
+    Ok(Response::new(room_id))
+}
+
+/// Invites users of other servers. The room is there: who cannot be invited can be later.
+async fn invite_others(call: &Call<Session>, room_id: &RoomId, users: Vec<OwnedUserId>, is_direct: bool) -> Result<()> {
+    if users.is_empty() {
+        return Ok(());
+    }
+    let no = room(&call.snapshot(), room_id)?;
+    for user in users {
+        let content = if is_direct { Object::from_iter([("is_direct".to_owned(), true.into())]) } else { Object::new() };
+        if let Err(error) = call.server.federation.invite(&sender(&call.session), no, &user, content).await {
+            tracing::info!(%error, room = %room_id, %user, "a user of another server could not be invited to a new room");
+        }
+    }
+    Ok(())
 }
 
 fn new_room(call: &Call<Session>, request: Request) -> Result<NewRoom> {

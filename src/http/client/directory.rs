@@ -1,5 +1,6 @@
 //! Aliases and the room directory ("Room aliases", "Published room directory").
 
+use federation::directory::Named;
 use federation::public_rooms::{RoomsPage, RoomsWanted};
 use protocol::power_levels::{Power, PowerLevels};
 use rooms::{Error as Rooms, aliases, directory, members, state};
@@ -49,10 +50,8 @@ pub(crate) fn routes() -> Vec<Route> {
 }
 
 async fn resolve(call: Call<()>, request: get_alias::Request) -> Result<get_alias::Response> {
-    let db = call.snapshot();
-    let (room, _) = aliases::resolve(&db, &request.room_alias)?.ok_or(Rooms::NotFound("the alias"))?;
-    let id = rooms::numbers::room(&db, room)?.id.clone();
-    Ok(get_alias::Response::new(id, vec![call.server.name.clone()]))
+    let Named { room_id, servers } = call.server.federation.resolve_alias(&request.room_alias).await?;
+    Ok(get_alias::Response::new(room_id, servers))
 }
 
 async fn name(call: Call<Session>, request: create_alias::Request) -> Result<create_alias::Response> {

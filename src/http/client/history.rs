@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use rooms::{Error as Rooms, state, timeline::Direction};
+use rooms::{
+    Error as Rooms, Pos, state,
+    timeline::{Direction, gap},
+};
 use ruma::{
     MilliSecondsSinceUnixEpoch, UInt, UserId,
     api::{
@@ -58,20 +61,44 @@ fn raws<T>(written: Vec<Box<RawValue>>) -> Vec<Raw<T>> {
     written.into_iter().map(Raw::from_json).collect()
 }
 
+/// How often one request fetches older events from other servers.
+const BACKFILLS_MAX: usize = 3;
+
 async fn messages(call: Call<Session>, request: get_messages::Request) -> Result<get_messages::Response> {
-    let db = call.snapshot();
-    let mut reader = reader(&call, &db, &request.room_id)?;
+    for _ in 0..BACKFILLS_MAX {
+        let lacking = messages_at(&call, &request, call.snapshot())?.1;
+        match lacking {
+            Some(gap) if call.server.federation.backfill(&request.room_id, gap).await? => {}
+            _ => break,
+        }
+    }
+    Ok(messages_at(&call, &request, call.snapshot())?.0)
+}
+
+/// The answer from what is here, and the place in it where events are missing that other servers have.
+fn messages_at(
+    call: &Call<Session>,
+    request: &get_messages::Request,
+    db: Snapshot,
+) -> Result<(get_messages::Response, Option<Pos>)> {
+    let mut reader = reader(call, &db, &request.room_id)?;
     let limit = usize::try_from(u64::from(request.limit)).unwrap_or(filter::LIMIT_MAX);
+    let direction = match request.dir {
+        RumaDirection::Backward => Direction::Backward,
+        RumaDirection::Forward => Direction::Forward,
+    };
     let page = reader.page(&Ask {
-        direction: match request.dir {
-            RumaDirection::Backward => Direction::Backward,
-            RumaDirection::Forward => Direction::Forward,
-        },
+        direction,
         from: point(request.from.as_deref())?,
         to: point(request.to.as_deref())?,
         limit: filter::limit(&request.filter, filter::LIMIT_MAX).min(limit),
         filter: &request.filter,
     })?;
+    let lacking = match direction {
+        Direction::Backward => gap(&db, room(&db, &request.room_id)?, page.start.0)?.map(|(place, _)| place),
+        Direction::Forward => None,
+    };
+    let lacking = lacking.filter(|place| page.end.is_none_or(|end| *place > end.0));
     let mut response = get_messages::Response::new();
     if filter::lazy_members(&request.filter).is_some() {
         response.state = raws(reader.members_of(page.root, page.senders.iter().map(AsRef::<UserId>::as_ref))?);
@@ -79,7 +106,7 @@ async fn messages(call: Call<Session>, request: get_messages::Request) -> Result
     response.start = page.start.to_string();
     response.end = page.end.map(|end| end.to_string());
     response.chunk = raws(page.chunk);
-    Ok(response)
+    Ok((response, lacking))
 }
 
 /// What is around an event. The lists are written also where they are empty, which ruma's answer would leave out: clients take

@@ -1,9 +1,16 @@
 //! Joining, inviting, leaving and the like ("Room membership").
 
+use std::collections::BTreeSet;
+
+use federation::{directory::Named, join::Entering};
 use protocol::json::Object;
-use rooms::membership::{Action, Change};
+use rooms::{
+    members::{self, Membership},
+    membership::{Action, Change},
+    remote, servers,
+};
 use ruma::{
-    OwnedUserId,
+    OwnedRoomId, OwnedServerName, OwnedUserId, RoomId, RoomOrAliasId,
     api::client::{
         knock::knock_room::v3 as knock_room,
         membership::{
@@ -16,7 +23,7 @@ use ruma::{
 use store::RoomNo;
 
 use super::{
-    rooms::{member_content, profile, room, room_or_alias, sender},
+    rooms::{member_content, profile, room, sender},
     with::may_publish,
 };
 use crate::{
@@ -24,6 +31,9 @@ use crate::{
     auth::{Session, User, UserOrGuest},
     endpoint,
 };
+
+/// Servers of a room that this one is in too, which are asked to let somebody in.
+const VIA_MAX: usize = 20;
 
 pub(crate) fn routes() -> Vec<Route> {
     vec![
@@ -40,51 +50,128 @@ pub(crate) fn routes() -> Vec<Route> {
     ]
 }
 
-/// Changes the membership of a user of a room.
+/// Changes the membership of a user of a room that this server is in.
 async fn change(call: &Call<Session>, room: RoomNo, target: OwnedUserId, to: Action, content: Object) -> Result<()> {
-    // To leave is all that a suspended user may do.
-    if to != Action::Leave {
-        may_publish(&call.session)?;
-    }
     let server = &call.server;
     let change = Change { target, to, content };
     let done = rooms::membership::change(&server.store, &server.identity, &sender(&call.session), room, change, call.now_ms())?;
     Ok(done.durable().await?)
 }
 
-/// Changes the caller's own membership.
-async fn change_own(call: &Call<Session>, room: RoomNo, to: Action, reason: Option<String>) -> Result<()> {
+/// A room as a client names it who wants in: with servers to ask where this one is not in it.
+struct Wanted {
+    id: OwnedRoomId,
+    via: Vec<OwnedServerName>,
+}
+
+impl Wanted {
+    async fn named(call: &Call<Session>, name: &RoomOrAliasId, via: Vec<OwnedServerName>) -> Result<Self> {
+        match <&RoomId>::try_from(name) {
+            Ok(id) => Ok(Self { id: id.to_owned(), via }),
+            Err(alias) => {
+                let Named { room_id, servers } = call.server.federation.resolve_alias(alias).await?;
+                Ok(Self { id: room_id, via: via.into_iter().chain(servers).collect() })
+            }
+        }
+    }
+}
+
+/// Changes the caller's own membership: here where this server is in the room, else by way of a server that is.
+async fn change_own(call: &Call<Session>, wanted: Wanted, to: Action, reason: Option<String>) -> Result<()> {
+    // To leave is all that a suspended user may do.
+    if to != Action::Leave {
+        may_publish(&call.session)?;
+    }
     let user = call.session.user_id.clone();
+    let db = call.snapshot();
     let content = match to {
         Action::Leave => Object::new(),
-        _ => profile(&call.snapshot(), &user)?,
+        _ => profile(&db, &user)?,
     };
-    change(call, room, user, to, member_content(content, reason)).await
+    let content = member_content(content, reason);
+    let known = rooms::numbers::number(&db, &wanted.id)?;
+    let standing = known.map(|room| members::user_room(&db, call.session.user, room)).transpose()?.flatten();
+    let remote = standing.as_ref().is_some_and(remote::is_remote);
+    let mut via = wanted.via;
+    if let Some(room) = known
+        && servers::is_in(&db, room, &call.server.name)?
+    {
+        match change(call, room, user, to, content.clone()).await {
+            // Another server of the room may know more of the user, or have somebody who may let them in.
+            Err(error) if to == Action::Join && error.is_for_another_server() => {}
+            done => return done,
+        }
+        via.extend(servers::servers(&db, room)?.take(VIA_MAX).collect::<rooms::Result<Vec<_>>>()?);
+    } else if let (Some(room), true) = (known, remote)
+        && let Some(standing) = &standing
+    {
+        let member = remote::member_event(&db, call.session.user, room, standing)?;
+        via.insert(0, member.event.sender.server_name().to_owned());
+        if to == Action::Leave {
+            return leave_remote(call, room, &wanted.id, via, content, &member.event).await;
+        }
+    } else if to == Action::Leave
+        || (known.is_none() && via.is_empty() && wanted.id.server_name().is_none_or(|of| of == call.server.name))
+    {
+        return Err(rooms::Error::UnknownRoom.into());
+    }
+    via.extend(wanted.id.server_name().map(ToOwned::to_owned));
+    let entering = Entering { user: sender(&call.session), room: wanted.id, via: distinct(via), content };
+    let federation = &call.server.federation;
+    match to {
+        Action::Knock => federation.knock(&entering).await?,
+        _ => federation.join(&entering).await?,
+    }
+    Ok(())
+}
+
+/// Leaves a room that this server is not in.
+async fn leave_remote(
+    call: &Call<Session>,
+    room: RoomNo,
+    id: &RoomId,
+    mut via: Vec<OwnedServerName>,
+    content: Object,
+    member: &protocol::event::Event,
+) -> Result<()> {
+    let db = call.snapshot();
+    if matches!(Membership::of(member), Membership::Leave | Membership::Ban) {
+        return Ok(());
+    }
+    via.extend(id.server_name().map(ToOwned::to_owned));
+    let version = rooms::numbers::room(&db, room)?.version()?;
+    let entering = Entering { user: sender(&call.session), room: id.to_owned(), via: distinct(via), content };
+    Ok(call.server.federation.leave(&entering, member, version).await?)
+}
+
+/// Each server once, in the order in which they are to be asked.
+fn distinct(servers: Vec<OwnedServerName>) -> Vec<OwnedServerName> {
+    let mut seen = BTreeSet::new();
+    servers.into_iter().filter(|server| seen.insert(server.clone())).collect()
 }
 
 async fn join_id(call: Call<Session>, request: join_by_id::Request) -> Result<join_by_id::Response> {
-    let no = room(&call.snapshot(), &request.room_id)?;
-    change_own(&call, no, Action::Join, request.reason).await?;
+    let wanted = Wanted { id: request.room_id.clone(), via: Vec::new() };
+    change_own(&call, wanted, Action::Join, request.reason).await?;
     Ok(join_by_id::Response::new(request.room_id))
 }
 
 async fn join_alias(call: Call<Session>, request: join_by_alias::Request) -> Result<join_by_alias::Response> {
-    let db = call.snapshot();
-    let no = room_or_alias(&db, &request.room_id_or_alias)?;
-    change_own(&call, no, Action::Join, request.reason).await?;
-    Ok(join_by_alias::Response::new(rooms::numbers::room(&db, no)?.id.clone()))
+    let wanted = Wanted::named(&call, &request.room_id_or_alias, request.via).await?;
+    let id = wanted.id.clone();
+    change_own(&call, wanted, Action::Join, request.reason).await?;
+    Ok(join_by_alias::Response::new(id))
 }
 
 async fn knock(call: Call<Session>, request: knock_room::Request) -> Result<knock_room::Response> {
-    let db = call.snapshot();
-    let no = room_or_alias(&db, &request.room_id_or_alias)?;
-    change_own(&call, no, Action::Knock, request.reason).await?;
-    Ok(knock_room::Response::new(rooms::numbers::room(&db, no)?.id.clone()))
+    let wanted = Wanted::named(&call, &request.room_id_or_alias, request.via).await?;
+    let id = wanted.id.clone();
+    change_own(&call, wanted, Action::Knock, request.reason).await?;
+    Ok(knock_room::Response::new(id))
 }
 
 async fn leave(call: Call<Session>, request: leave_room::Request) -> Result<leave_room::Response> {
-    let no = room(&call.snapshot(), &request.room_id)?;
-    change_own(&call, no, Action::Leave, request.reason).await?;
+    change_own(&call, Wanted { id: request.room_id, via: Vec::new() }, Action::Leave, request.reason).await?;
     Ok(leave_room::Response::new())
 }
 
@@ -92,26 +179,34 @@ async fn invite(call: Call<Session>, request: invite_user::Request) -> Result<in
     let invite_user::InvitationRecipient::UserId(recipient) = request.recipient else {
         return Err(Error::forbidden("This server does not invite by e-mail address or telephone number"));
     };
+    may_publish(&call.session)?;
     let db = call.snapshot();
     let no = room(&db, &request.room_id)?;
     let content = member_content(profile(&db, &recipient.user_id)?, recipient.reason);
-    change(&call, no, recipient.user_id, Action::Invite, content).await?;
+    if recipient.user_id.server_name() == call.server.name {
+        change(&call, no, recipient.user_id, Action::Invite, content).await?;
+    } else {
+        call.server.federation.invite(&sender(&call.session), no, &recipient.user_id, content).await?;
+    }
     Ok(invite_user::Response::new())
 }
 
 async fn kick(call: Call<Session>, request: kick_user::Request) -> Result<kick_user::Response> {
+    may_publish(&call.session)?;
     let no = room(&call.snapshot(), &request.room_id)?;
     change(&call, no, request.user_id, Action::Kick, member_content(Object::new(), request.reason)).await?;
     Ok(kick_user::Response::new())
 }
 
 async fn ban(call: Call<Session>, request: ban_user::Request) -> Result<ban_user::Response> {
+    may_publish(&call.session)?;
     let no = room(&call.snapshot(), &request.room_id)?;
     change(&call, no, request.user_id, Action::Ban, member_content(Object::new(), request.reason)).await?;
     Ok(ban_user::Response::new())
 }
 
 async fn unban(call: Call<Session>, request: unban_user::Request) -> Result<unban_user::Response> {
+    may_publish(&call.session)?;
     let no = room(&call.snapshot(), &request.room_id)?;
     change(&call, no, request.user_id, Action::Unban, member_content(Object::new(), request.reason)).await?;
     Ok(unban_user::Response::new())

@@ -69,6 +69,11 @@ async fn mark_all(call: &Call<Session>, room_id: &RoomId, marks: &[Mark]) -> Res
     let room = room(&call.snapshot(), room_id)?;
     presence::acted(call)?;
     receipts::mark(&call.server.store, &sender(&call.session), room, marks, call.now_ms())?.durable().await?;
+    for mark in marks {
+        if let Mark::Read { kind: Kind::Public, thread, event } = mark {
+            call.server.federation.tell_read(room, &call.session.user_id, event, thread.id())?;
+        }
+    }
     Ok(())
 }
 

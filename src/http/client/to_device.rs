@@ -25,13 +25,17 @@ struct Body {
     messages: Messages,
 }
 
-/// Messages to users of other servers are dropped as those to unknown devices are, until there is federation.
 async fn send(call: Call<Session>, request: With<send_to_device::Request, Body>) -> Result<send_to_device::Response> {
     let (event_type, txn_id) = (request.arg(0).to_owned(), request.arg(1).to_owned());
     let (server, session, messages) = (call.server.clone(), call.session, request.body.messages);
+    let (sender, kind) = (session.user_id.clone(), event_type.clone());
     let large = messages.len() > INLINE_USERS_MAX;
     let work = move || to_device::send(&server.store, &server.name, &acting(&session), &event_type, &txn_id, messages);
     let pending = if large { call.server.blocking(work).await? } else { work()? };
-    pending.durable().await?;
+    let sent = pending.durable().await?;
+    if !sent.repeated && !sent.remote.is_empty() {
+        let id = super::create_room::opaque_id(&mut call.server.rng());
+        call.server.federation.send_to_devices(&sender, &kind, &id, sent.remote).await?;
+    }
     Ok(send_to_device::Response::new())
 }

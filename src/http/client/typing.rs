@@ -33,6 +33,7 @@ async fn set(call: Call<Session>, request: With<create_typing_event::Request, Bo
     let timeout_ms = typing.then(|| timeout.unwrap_or(TIMEOUT_DEFAULT_MS));
     let room = room(&call.snapshot(), &room_id)?;
     typing::set(&call.server.store, call.session.user, room, timeout_ms, call.now_ms())?;
+    call.server.federation.tell_typing(room, &call.session.user_id, typing)?;
     presence::acted(&call)?;
     Ok(create_typing_event::Response::new())
 }

@@ -15,6 +15,17 @@ impl From<federation::Error> for Error {
             E::TimedOut => Self::new(StatusCode::GATEWAY_TIMEOUT, "M_UNKNOWN", "The other server did not answer in time"),
             E::BadAnswer(_) => Self::bad_gateway("The other server's answer cannot be used"),
             E::Refused(refusal) => refused(&refusal),
+            E::NoServer => Self::not_found("No server is known that is in the room"),
+            E::BadRequest(what) => Self::invalid_param(what),
+            E::TooMuch => Self::too_large(error.to_string()),
+            E::IncompatibleVersion(version) => {
+                let status = StatusCode::BAD_REQUEST;
+                Self::new(status, "M_INCOMPATIBLE_ROOM_VERSION", error.to_string()).with("room_version", version)
+            }
+            E::UnknownVersion => {
+                Self::new(StatusCode::BAD_REQUEST, "M_INCOMPATIBLE_ROOM_VERSION", "The room's version is not known here")
+            }
+            E::Refuses(reason) => Self::forbidden(reason),
             E::Rooms(error) => error.into(),
             E::Users(error) => error.into(),
             E::Media(error) => error.into(),

@@ -12,6 +12,12 @@ impl From<rooms::Error> for Error {
             Rooms::NotFound(what) => Self::not_found(format!("Not found: {what}")),
             Rooms::Denied(denied) => Self::forbidden(denied.to_string()),
             Rooms::Forbidden(reason) => Self::forbidden(reason),
+            Rooms::UnableToAuthoriseJoin => {
+                Self::new(StatusCode::BAD_REQUEST, "M_UNABLE_TO_AUTHORISE_JOIN", "This server cannot tell whether you may join")
+            }
+            Rooms::UnableToGrantJoin => {
+                Self::new(StatusCode::BAD_REQUEST, "M_UNABLE_TO_GRANT_JOIN", "Nobody of this server can let you into the room")
+            }
             Rooms::GuestsForbidden => Self::guests_forbidden(),
             Rooms::AlreadyJoined => Self::forbidden("The user is already in the room"),
             Rooms::TooLarge { what, limit } => Self::too_large(format!("The {what} is over the limit of {limit}")),

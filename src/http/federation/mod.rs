@@ -2,13 +2,17 @@
 //! another server that proved who it is.
 
 mod authenticate;
+mod directory;
 mod hierarchy;
+mod history;
 mod keys;
 mod media;
+mod membership;
 mod profiles;
 mod public_rooms;
 #[cfg(test)]
 mod query_tests;
+mod transactions;
 mod user_keys;
 mod version;
 
@@ -26,11 +30,15 @@ use crate::{
 /// All endpoints of the server-server API.
 pub(crate) fn routes() -> Vec<Route> {
     let nouns = [
+        directory::routes(),
         hierarchy::routes(),
+        history::routes(),
         keys::routes(),
         media::routes(),
+        membership::routes(),
         profiles::routes(),
         public_rooms::routes(),
+        transactions::routes(),
         user_keys::routes(),
         version::routes(),
     ];
@@ -38,7 +46,7 @@ pub(crate) fn routes() -> Vec<Route> {
 }
 
 /// What the list of endpoints calls this kind of authentication.
-const AUTH: &str = "server";
+pub(crate) const SERVER: &str = "server";
 
 /// An endpoint for other servers: it reads the body, verifies who sent it, takes from that server's bucket, and decodes.
 pub(crate) fn federated<R, F, Answer, O>(limit: impl Into<Limit>, handler: F) -> Route
@@ -69,5 +77,5 @@ where
             handler(call, decode::request::<R>(&parts, &args, &body)?).await
         })
     };
-    Route::new(Place::of::<R>(), AUTH, limit, answer)
+    Route::new(Place::of::<R>(), SERVER, limit, answer)
 }

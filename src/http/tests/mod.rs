@@ -3,6 +3,8 @@
 
 mod bodies;
 mod endpoints;
+mod federation;
+mod federation_hostile;
 mod hostile;
 mod listeners;
 mod requests;

@@ -6,11 +6,11 @@
 
 /// How many characters all patterns of one member may compare with one event, some milliseconds' worth. A hundred
 /// keywords in a message of 64 KiB stay below. What is left then does not match.
-pub(super) const STEPS_LIMIT: u32 = 8_000_000;
+pub(crate) const STEPS_LIMIT: u32 = 8_000_000;
 
 /// Where in a text a pattern must match.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Place {
+pub(crate) enum Place {
     /// All of it.
     Whole,
     /// Any part that starts and ends at a word boundary.
@@ -18,10 +18,10 @@ pub(super) enum Place {
 }
 
 /// The comparisons that are left.
-pub(super) struct Steps(u32);
+pub(crate) struct Steps(u32);
 
 impl Steps {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Steps(STEPS_LIMIT)
     }
 
@@ -37,7 +37,7 @@ impl Steps {
 }
 
 /// Whether the text matches a pattern with `*` for any and `?` for one character, in either case.
-pub(super) fn matches(pattern: &str, text: &str, place: Place, steps: &mut Steps) -> bool {
+pub(crate) fn matches(pattern: &str, text: &str, place: Place, steps: &mut Steps) -> bool {
     if pattern.is_empty() {
         return text.is_empty();
     }
@@ -49,7 +49,7 @@ pub(super) fn matches(pattern: &str, text: &str, place: Place, steps: &mut Steps
 }
 
 /// Whether the words occur in the text, in either case. They are no pattern.
-pub(super) fn contains_words(words: &str, text: &str, steps: &mut Steps) -> bool {
+pub(crate) fn contains_words(words: &str, text: &str, steps: &mut Steps) -> bool {
     let mut search = Search { text, place: Place::Words, wildcard: false, steps };
     !words.is_empty() && search.find(words, 0, Edges::Both).is_some()
 }

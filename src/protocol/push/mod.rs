@@ -6,7 +6,7 @@
 //! value of an event.
 
 mod event;
-mod glob;
+pub(crate) mod glob;
 #[cfg(test)]
 mod tests;
 

@@ -3,9 +3,6 @@
 import struct
 import zlib
 
-import signedjson.key
-import signedjson.sign
-
 from book import story
 from people import refused
 
@@ -19,31 +16,6 @@ def png(width, height):
     rows = b"".join(b"\0" + bytes(v for x in range(width) for v in (x * 255 // width, y * 255 // height, 128)) for y in range(height))
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
-
-
-@story()
-async def keys_are_published_and_vouched_for(stage):
-    await stage.shared_room()  # after which B knows the keys of A
-    status, own = await stage.asks_server(stage.a, "/_matrix/key/v2/server")
-    assert (status, own["server_name"]) == (200, stage.a.name)
-    status, answer = await stage.asks_server(stage.b, f"/_matrix/key/v2/query/{stage.a.name}")
-    assert status == 200
-    (vouched,) = answer["server_keys"]
-    assert (vouched["server_name"], vouched["verify_keys"]) == (stage.a.name, own["verify_keys"])
-    _, notary = await stage.asks_server(stage.b, "/_matrix/key/v2/server")
-    for signed, signer in ((own, own), (vouched, own), (vouched, notary)):
-        for key_id, key in signer["verify_keys"].items():
-            known = signedjson.key.decode_verify_key_base64("ed25519", key_id.partition(":")[2], key["key"])
-            signedjson.sign.verify_signed_json(signed, signer["server_name"], known)
-
-
-@story()
-async def requests_without_a_signature_are_refused(stage):
-    alice = await stage.alice()
-    room = await alice.creates(stage.version)
-    for path in (f"make_join/{room}/{alice.id}", f"state/{room}", f"event/{room}", f"query/profile?user_id={alice.id}", "media/download/x"):
-        status, refusal = await stage.asks_server(stage.a, f"/_matrix/federation/v1/{path}")
-        assert (status, refusal["errcode"]) in ((401, "M_UNAUTHORIZED"), (401, "M_FORBIDDEN"), (403, "M_FORBIDDEN")), (path, status, refusal)
 
 
 @story()

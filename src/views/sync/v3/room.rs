@@ -6,7 +6,8 @@ use rooms::{
     EventNo, Pos,
     events::{self, StoredEvent},
     format::{self, Format},
-    members::Membership,
+    members::{Membership, UserRoom},
+    remote,
     state::{self, Root},
     timeline,
     visibility::Viewer,
@@ -46,7 +47,7 @@ struct Telling<'a> {
     /// Whom the room is called after.
     heroes: &'a [OwnedUserId],
     /// The user's own member event, where it came after all that they saw.
-    own: Option<EventNo>,
+    own: Option<&'a UserRoom>,
 }
 
 /// Builds the section of all rooms.
@@ -107,7 +108,7 @@ impl<'a> Rooms<'a> {
 
     /// Whether the member event is by a user whom the reader ignores: invitations by them are not delivered.
     fn is_ignored(&self, found: &Affected) -> Result<bool> {
-        let event = events::event(self.db, found.room, found.standing.event)?;
+        let event = remote::member_event(self.db, self.request.who.user, found.room, &found.standing)?;
         Ok(self.news.ignored.contains(&event.event.sender))
     }
 
@@ -149,7 +150,7 @@ impl<'a> Rooms<'a> {
             return Ok(());
         }
         // A ban, say, after the user was gone: of what came after that they are told their own member event alone.
-        let own = seen.is_none_or(|(_, until)| until != own_pos).then_some(found.standing.event);
+        let own = seen.is_none_or(|(_, until)| until != own_pos).then_some(&found.standing);
         let history = self.history(found.room, id, &excerpt, &Telling { base: self.base(&excerpt), heroes: &[], own })?;
         let account_data = self.account_data(found.room, id, seen.and_then(|(after, _)| after))?;
         self.section.leave.insert(id.to_owned(), Left { history, account_data });
@@ -191,7 +192,7 @@ impl<'a> Rooms<'a> {
             events.push(self.written(room, &shown.placed.stored, Some(membership))?);
         }
         if let Some(own) = telling.own {
-            let own = events::event(self.db, room, own)?;
+            let own = remote::member_event(self.db, self.request.who.user, room, own)?;
             events.push(self.written(room, &own, Some(Membership::of(&own.event)))?);
         }
         let timeline = Timeline { events, limited: excerpt.limited, prev_batch: excerpt.start.to_string() };
@@ -221,11 +222,11 @@ impl<'a> Rooms<'a> {
             None => Members::All,
         };
         let mut events = update(self.db, room, excerpt, telling.base, self.request.target, &members)?;
-        if let Some(own) = telling.own.filter(|_| self.request.target != Target::Start) {
+        if let Some(own) = telling.own.filter(|own| self.request.target != Target::Start && !remote::is_remote(own)) {
             let member = (excerpt.at_end, "m.room.member", self.request.who.user_id.as_str());
             let before = state::entry(self.db, room, member.0, member.1, member.2)?;
             events.retain(|event| Some(*event) != before);
-            events.push(own);
+            events.push(own.event);
         }
         if let Some((_, sent)) = &lazy {
             sent.note(self.members_told(room, excerpt, &events)?, self.since(), self.db.seq());

@@ -1,0 +1,254 @@
+//! What servers tell each other beside events: who is typing, who has read what, messages to devices, whose keys changed. Of a message's users all must
+//! be of the server that sends it.
+//!
+//! Specification: server-server API, "EDUs", and the modules of each.
+
+use std::collections::BTreeMap;
+
+use rooms::{
+    Sender, acl, members,
+    receipts::{self, Kind, Mark, Thread},
+    servers, typing,
+};
+use ruma::{OwnedDeviceId, OwnedEventId, OwnedRoomId, OwnedServerName, OwnedUserId, ServerName, UserId};
+use serde::{Deserialize, Serialize};
+use serde_json::{json, value::RawValue};
+use store::{Lock, Read, RoomNo, Seq, Topic, UserNo};
+use users::{
+    key_changes, numbers,
+    to_device::{self, Messages},
+};
+
+use crate::{Error, Federation, Result};
+
+/// How long a user of another server counts as typing, in milliseconds, where it is not said again.
+const TYPING_MS: u64 = 30_000;
+/// The most receipts of one message.
+const RECEIPTS_MAX: usize = 1_000;
+/// The most rooms whose members are told at once that a user's keys changed.
+const ROOMS_MAX: usize = 1_000;
+
+/// A message between servers that is no event.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Edu {
+    /// Its type.
+    pub edu_type: String,
+    /// What it says.
+    pub content: Box<RawValue>,
+}
+
+impl Edu {
+    /// A message of this type.
+    ///
+    /// # Errors
+    /// Where the content cannot be JSON.
+    pub fn new(edu_type: &str, content: &impl Serialize) -> Result<Self> {
+        let content = serde_json::value::to_raw_value(content).map_err(|error| Error::Internal(error.to_string()))?;
+        Ok(Self { edu_type: edu_type.to_owned(), content })
+    }
+}
+
+#[derive(Deserialize)]
+struct Typing {
+    room_id: OwnedRoomId,
+    user_id: OwnedUserId,
+    typing: bool,
+}
+
+#[derive(Deserialize)]
+struct Receipt {
+    event_ids: Vec<OwnedEventId>,
+    #[serde(default)]
+    data: ReceiptData,
+}
+
+#[derive(Default, Deserialize)]
+struct ReceiptData {
+    ts: Option<u64>,
+    thread_id: Option<String>,
+}
+
+/// By room, kind and user.
+type Receipts = BTreeMap<OwnedRoomId, BTreeMap<String, BTreeMap<OwnedUserId, Receipt>>>;
+
+#[derive(Deserialize)]
+struct ToDevice {
+    sender: OwnedUserId,
+    #[serde(rename = "type")]
+    kind: String,
+    message_id: String,
+    messages: Messages,
+}
+
+#[derive(Deserialize)]
+struct KeysChanged {
+    user_id: OwnedUserId,
+}
+
+impl Federation {
+    /// Takes in what another server tells. What is malformed, or not its to tell, is left out.
+    pub(crate) async fn receive_edus(&self, origin: &ServerName, edus: Vec<Edu>) -> Result<()> {
+        for edu in edus {
+            match self.receive_edu(origin, &edu) {
+                Ok(()) => {}
+                Err(Error::Store(error)) => return Err(error.into()),
+                Err(error) => tracing::debug!(%error, server = %origin, kind = edu.edu_type, "a message was left out"),
+            }
+        }
+        Ok(())
+    }
+
+    fn receive_edu(&self, origin: &ServerName, edu: &Edu) -> Result<()> {
+        let content = edu.content.get();
+        match edu.edu_type.as_str() {
+            "m.typing" => self.receive_typing(origin, parse(content)?),
+            "m.receipt" => self.receive_receipts(origin, parse(content)?),
+            "m.direct_to_device" => self.receive_to_device(origin, parse(content)?),
+            "m.device_list_update" | "m.signing_key_update" => self.receive_keys_changed(origin, &parse(content)?),
+            _ => Ok(()),
+        }
+    }
+
+    fn receive_typing(&self, origin: &ServerName, said: Typing) -> Result<()> {
+        let (room, user) = self.member(origin, &said.room_id, &said.user_id)?;
+        typing::set(&self.store, user, room, said.typing.then_some(TYPING_MS), self.now_ms())?;
+        Ok(())
+    }
+
+    fn receive_receipts(&self, origin: &ServerName, said: Receipts) -> Result<()> {
+        let receipts = said.into_iter().flat_map(|(room, kinds)| {
+            let public = kinds.into_iter().filter(|(kind, _)| kind == "m.read").flat_map(|(_, users)| users);
+            public.map(move |(user, receipt)| (room.clone(), user, receipt))
+        });
+        for (room, id, receipt) in receipts.take(RECEIPTS_MAX) {
+            let Ok((room, no)) = self.member(origin, &room, &id) else { continue };
+            let thread = Thread::parse(receipt.data.thread_id.as_deref())?;
+            let marks: Vec<Mark> = receipt
+                .event_ids
+                .into_iter()
+                .take(1)
+                .map(|event| Mark::Read { kind: Kind::Public, thread: thread.clone(), event })
+                .collect();
+            let at_ms = receipt.data.ts.unwrap_or_else(|| self.now_ms());
+            // An event that is not here yet has been read all the same: the next receipt will say so.
+            match receipts::mark(&self.store, &Sender { no, id }, room, &marks, at_ms) {
+                Ok(pending) => pending.soft(),
+                Err(rooms::Error::Store(error)) => return Err(error.into()),
+                Err(error) => tracing::debug!(%error, "a receipt of another server was left out"),
+            }
+        }
+        Ok(())
+    }
+
+    fn receive_to_device(&self, origin: &ServerName, said: ToDevice) -> Result<()> {
+        of(origin, &said.sender)?;
+        let sent = to_device::receive(&self.store, self.name(), &said.sender, &said.kind, &said.message_id, said.messages);
+        sent.map_err(|error| Error::BadRequest(error.to_string()))?.soft();
+        Ok(())
+    }
+
+    /// Those who share a room with the user ask for the keys again.
+    fn receive_keys_changed(&self, origin: &ServerName, said: &KeysChanged) -> Result<()> {
+        of(origin, &said.user_id)?;
+        let db = self.store.snapshot();
+        let Some(user) = numbers::number(&db, &said.user_id)? else { return Ok(()) };
+        let rooms: Vec<Topic> = members::joined_rooms(&db, user)?.into_iter().take(ROOMS_MAX).map(Topic::Room).collect();
+        if !rooms.is_empty() {
+            self.store.transact(&[Lock::User(user)], |tx| key_changes::record(tx, user, &rooms))?.soft();
+        }
+        Ok(())
+    }
+
+    /// A room that this server is in and lets the other take part, and a user of that in it.
+    fn member(&self, origin: &ServerName, room: &OwnedRoomId, user: &UserId) -> Result<(RoomNo, UserNo)> {
+        of(origin, user)?;
+        let db = self.store.snapshot();
+        let room = self.known(&db, room)?.ok_or(rooms::Error::UnknownRoom)?.no;
+        let no = numbers::number(&db, user)?.ok_or(rooms::Error::NotFound("the user"))?;
+        if !acl::allows(&db, room, origin)? || !members::is_joined(&db, no, room)? {
+            return Err(rooms::Error::Forbidden("the user is not in the room").into());
+        }
+        Ok((room, no))
+    }
+
+    /// Tells a room's other servers whether a local user is typing.
+    ///
+    /// # Errors
+    /// As the store.
+    pub fn tell_typing(&self, room: RoomNo, user: &UserId, typing: bool) -> Result<()> {
+        let db = self.store.snapshot();
+        if !servers::has_others(&db, room, self.name())? {
+            return Ok(());
+        }
+        let room_id = &rooms::numbers::room(&db, room)?.id;
+        let edu = Edu::new("m.typing", &json!({ "room_id": room_id, "user_id": user, "typing": typing }))?;
+        self.tell(servers::servers(&db, room)?.collect::<rooms::Result<Vec<_>>>()?, &edu);
+        Ok(())
+    }
+
+    /// Tells a room's other servers what a local user has read.
+    ///
+    /// # Errors
+    /// As the store.
+    pub fn tell_read(&self, room: RoomNo, user: &UserId, event: &OwnedEventId, thread: Option<&str>) -> Result<()> {
+        let db = self.store.snapshot();
+        if !servers::has_others(&db, room, self.name())? {
+            return Ok(());
+        }
+        let room_id = &rooms::numbers::room(&db, room)?.id;
+        let mut data = json!({ "ts": self.now_ms() });
+        if let (Some(thread), Some(data)) = (thread, data.as_object_mut()) {
+            data.insert("thread_id".to_owned(), thread.into());
+        }
+        let edu = Edu::new("m.receipt", &json!({ room_id: { "m.read": { user: { "data": data, "event_ids": [event] } } } }))?;
+        self.tell(servers::servers(&db, room)?.collect::<rooms::Result<Vec<_>>>()?, &edu);
+        Ok(())
+    }
+
+    /// Sends messages to devices of users of other servers, which arrive once.
+    ///
+    /// # Errors
+    /// As the store.
+    pub async fn send_to_devices(
+        &self,
+        sender: &UserId,
+        kind: &str,
+        message_id: &str,
+        messages: BTreeMap<OwnedServerName, Messages>,
+    ) -> Result<()> {
+        let edu = |messages: &Messages| {
+            let content = json!({ "sender": sender, "type": kind, "message_id": message_id, "messages": messages });
+            Edu::new("m.direct_to_device", &content)
+        };
+        let edus = messages.iter().map(|(server, messages)| Ok((server.clone(), edu(messages)?))).collect::<Result<Vec<_>>>()?;
+        if edus.is_empty() { Ok(()) } else { self.tell_surely(edus).await }
+    }
+
+    /// What other servers are told of a local user whose keys changed: with nothing said of what was before, they ask for the whole list.
+    pub(crate) fn keys_changed(&self, db: &impl Read, user: UserNo, at: Seq) -> Result<Option<(Edu, Vec<OwnedServerName>)>> {
+        let id = numbers::user_id(db, user)?;
+        if id.server_name() != self.name() {
+            return Ok(None);
+        }
+        let device: Option<OwnedDeviceId> = users::devices::devices(db, user)?.into_iter().next().map(|device| device.id);
+        let mut told = std::collections::BTreeSet::new();
+        for room in members::joined_rooms(db, user)?.into_iter().take(ROOMS_MAX) {
+            for server in servers::servers(db, room)? {
+                told.insert(server?);
+            }
+        }
+        told.remove(self.name());
+        let content =
+            json!({ "user_id": id, "device_id": device.unwrap_or_else(|| "none".into()), "stream_id": at.0, "prev_id": [] });
+        Ok(Some((Edu::new("m.device_list_update", &content)?, told.into_iter().collect())))
+    }
+}
+
+fn parse<T: serde::de::DeserializeOwned>(json: &str) -> Result<T> {
+    serde_json::from_str(json).map_err(|error| Error::BadRequest(error.to_string()))
+}
+
+/// A server speaks for its own users.
+fn of(origin: &ServerName, user: &UserId) -> Result<()> {
+    if user.server_name() == origin { Ok(()) } else { Err(rooms::Error::Forbidden("the user is of another server").into()) }
+}

@@ -1,0 +1,280 @@
+//! What other servers ask of a room that they are in: its events, its states, what led to them. And what this server asks of them where its own
+//! timeline ends: backfilling.
+//!
+//! Specification: server-server API, "Backfilling and retrieving missing events", "Retrieving the state of a room".
+
+use std::collections::BTreeSet;
+
+use protocol::redact;
+use rooms::{
+    EventNo, Pos, chains, dag,
+    events::{self, StoredEvent},
+    receive, state, timeline,
+    timeline::Direction,
+    times,
+    visibility::ServerViewer,
+};
+use ruma::{EventId, OwnedEventId, OwnedServerName, RoomId, ServerName};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use store::Snapshot;
+
+use crate::{
+    Ask, Federation, Result,
+    fetch::{in_order, v1},
+    known::{Known, raw},
+    path, query,
+    verify::computed,
+};
+
+/// The most events of one answer.
+const LIMIT_MAX: usize = 100;
+/// Events that are asked for at one time.
+const BACKFILL: usize = 100;
+/// The largest answer to that, in bytes.
+const BACKFILL_BYTES_MAX: usize = 16 << 20;
+/// Servers that are asked, one after the other.
+const SERVERS_MAX: usize = 5;
+/// The most events whose time is looked at.
+const TIMES_MAX: usize = 1_000;
+
+/// A state and its auth chain.
+#[derive(Debug, Serialize)]
+pub struct State<T> {
+    /// The events of the state.
+    #[serde(rename = "pdus")]
+    pub state: Vec<T>,
+    /// What is in their auth chains.
+    pub auth_chain: Vec<T>,
+}
+
+/// An event closest to a time.
+#[derive(Debug, Serialize)]
+pub struct Closest {
+    /// The event.
+    pub event_id: OwnedEventId,
+    /// Its time, in milliseconds.
+    pub origin_server_ts: u64,
+}
+
+impl Federation {
+    /// An event of a room that the other server is in.
+    ///
+    /// # Errors
+    /// [`rooms::Error::NotFound`] where it is not known, or not for them.
+    pub fn event_for(&self, origin: &ServerName, id: &EventId) -> Result<Box<RawValue>> {
+        let db = self.store.snapshot();
+        let unknown = || rooms::Error::NotFound("the event");
+        let (no, _) = events::find(&db, id)?.ok_or_else(unknown)?;
+        let known = self.shared_with(&db, &rooms::numbers::room(&db, no)?.id, origin).map_err(|_| unknown())?;
+        let (_, stored) = events::by_id(&db, known.no, id)?.ok_or_else(unknown)?;
+        // Who may see an event is told by the state before it, but for those that states and auth chains are made of.
+        if stored.rejection().is_some() || !(stored.is_placed() || stored.event.state_key.is_some()) {
+            return Err(unknown().into());
+        }
+        written(&db, &known, &mut ServerViewer::new(known.no, origin), &stored)
+    }
+
+    /// The state before an event.
+    ///
+    /// # Errors
+    /// As [`Federation::event_for`].
+    pub fn state_for(&self, origin: &ServerName, room: &RoomId, at: &EventId) -> Result<State<Box<RawValue>>> {
+        self.state_of(origin, room, at, |stored| raw(&stored.event.json))
+    }
+
+    /// The ids of the events of the state before an event.
+    ///
+    /// # Errors
+    /// As [`Federation::event_for`].
+    pub fn state_ids_for(&self, origin: &ServerName, room: &RoomId, at: &EventId) -> Result<State<OwnedEventId>> {
+        self.state_of(origin, room, at, |stored| Ok(stored.header.id.clone()))
+    }
+
+    fn state_of<T>(
+        &self,
+        origin: &ServerName,
+        room: &RoomId,
+        at: &EventId,
+        of: impl Fn(&StoredEvent) -> Result<T>,
+    ) -> Result<State<T>> {
+        let db = self.store.snapshot();
+        let known = self.shared_with(&db, room, origin)?;
+        let (_, stored) = events::by_id(&db, known.no, at)?.ok_or(rooms::Error::NotFound("the event"))?;
+        if !stored.is_placed() {
+            return Err(rooms::Error::NotFound("the state before the event").into());
+        }
+        let numbers = state::all(&db, known.no, stored.header.before)?;
+        let chain = chains::auth_chain(&db, known.no, numbers.iter().copied())?;
+        let made =
+            |numbers: Vec<EventNo>| numbers.into_iter().map(|no| of(&*events::event(&db, known.no, no)?)).collect::<Result<_>>();
+        Ok(State { state: made(numbers)?, auth_chain: made(chain)? })
+    }
+
+    /// The auth chain of an event.
+    ///
+    /// # Errors
+    /// As [`Federation::event_for`].
+    pub fn auth_chain_for(&self, origin: &ServerName, room: &RoomId, id: &EventId) -> Result<Vec<Box<RawValue>>> {
+        let db = self.store.snapshot();
+        let known = self.shared_with(&db, room, origin)?;
+        let (no, _) = events::by_id(&db, known.no, id)?.ok_or(rooms::Error::NotFound("the event"))?;
+        let chain = chains::auth_chain(&db, known.no, [no])?;
+        chain.into_iter().map(|no| raw(&events::event(&db, known.no, no)?.event.json)).collect()
+    }
+
+    /// These events and those before them, the newest first.
+    ///
+    /// # Errors
+    /// As [`Federation::event_for`].
+    pub fn history_for(
+        &self,
+        origin: &ServerName,
+        room: &RoomId,
+        from: &[OwnedEventId],
+        limit: usize,
+    ) -> Result<Vec<Box<RawValue>>> {
+        let db = self.store.snapshot();
+        let known = self.shared_with(&db, room, origin)?;
+        all_written(&db, &known, origin, &dag::history(&db, known.no, from, limit.min(LIMIT_MAX))?)
+    }
+
+    /// The events between those that the other server has and those that it wants to lead up to.
+    ///
+    /// # Errors
+    /// As [`Federation::event_for`].
+    pub fn between_for(
+        &self,
+        origin: &ServerName,
+        room: &RoomId,
+        earliest: &BTreeSet<OwnedEventId>,
+        latest: &[OwnedEventId],
+        (min_depth, limit): (u64, usize),
+    ) -> Result<Vec<Box<RawValue>>> {
+        let db = self.store.snapshot();
+        let known = self.shared_with(&db, room, origin)?;
+        all_written(&db, &known, origin, &dag::between(&db, known.no, earliest, latest, min_depth, limit.min(LIMIT_MAX))?)
+    }
+
+    /// The event of a room that is closest to a time.
+    ///
+    /// # Errors
+    /// As [`Federation::event_for`].
+    pub fn closest_for(&self, origin: &ServerName, room: &RoomId, ts: u64, direction: Direction) -> Result<Closest> {
+        let db = self.store.snapshot();
+        let known = self.shared_with(&db, room, origin)?;
+        let mut viewer = ServerViewer::new(known.no, origin);
+        for found in times::closest(&db, known.no, ts, direction)?.take(TIMES_MAX) {
+            let (origin_server_ts, no) = found?;
+            let stored = events::event(&db, known.no, no)?;
+            if viewer.sees(&db, &stored)? {
+                return Ok(Closest { event_id: stored.header.id.clone(), origin_server_ts });
+            }
+        }
+        Err(rooms::Error::NotFound("an event at that time").into())
+    }
+
+    /// Fetches older events of a room where its timeline lacks them at or before a place. Returns whether there is more to be shown now.
+    ///
+    /// # Errors
+    /// Only where Hearth fails: where no server answers, there is no more.
+    pub async fn backfill(&self, room: &RoomId, before: Pos) -> Result<bool> {
+        let db = self.store.snapshot();
+        let Some(known) = self.known(&db, room)? else { return Ok(false) };
+        let Some((gap, missing)) = timeline::gap(&db, known.no, before)? else { return Ok(false) };
+        let gate = self.rooms.at(known.no);
+        let _alone = gate.lock().await;
+        if timeline::gap(&self.store.snapshot(), known.no, before)? != Some((gap, missing.clone())) {
+            return Ok(true);
+        }
+        for server in self.backfill_servers(&db, &known, gap)? {
+            match self.backfill_from(&server, &known, gap, &missing).await {
+                Ok(0) => {}
+                Ok(_) => return Ok(true),
+                Err(error) if error.is_theirs() => tracing::debug!(%error, room = %room, %server, "no older events"),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(false)
+    }
+
+    /// Whom to ask: the server of the event before which others are missing, then others in the room.
+    fn backfill_servers(&self, db: &Snapshot, known: &Known, gap: Pos) -> Result<Vec<OwnedServerName>> {
+        let first = timeline::last_until(db, known.no, gap)?.map(|placed| placed.stored.event.sender.server_name().to_owned());
+        let all = rooms::servers::servers(db, known.no)?.take(SERVERS_MAX).collect::<rooms::Result<Vec<_>>>()?;
+        let mut servers: Vec<OwnedServerName> = first.into_iter().filter(|first| all.contains(first)).collect();
+        for server in all {
+            if server != self.name() && !servers.contains(&server) {
+                servers.push(server);
+            }
+        }
+        servers.retain(|server| server != self.name());
+        Ok(servers)
+    }
+
+    async fn backfill_from(&self, server: &ServerName, known: &Known, gap: Pos, missing: &[String]) -> Result<usize> {
+        #[derive(Deserialize)]
+        struct Answer {
+            pdus: Vec<Box<RawValue>>,
+        }
+        let limit = BACKFILL.to_string();
+        let from = missing.iter().map(|id| ("v", id.as_str())).chain([("limit", limit.as_str())]);
+        let ask = Ask::get(query(v1!("backfill", known.id.as_str()), &from.collect::<Vec<_>>())).body_max(BACKFILL_BYTES_MAX);
+        let answer: Answer = self.call(server, ask).await?;
+        let pdus = answer.pdus.into_iter().take(BACKFILL).collect();
+        let events = in_order(self.verified(pdus, known.version).await?, |event| event.event().prev_events.clone());
+        let here: BTreeSet<OwnedEventId> = events.iter().map(|event| event.event().id.clone()).collect();
+        let mut with_states = Vec::with_capacity(events.len());
+        for event in events {
+            let inner = event.event();
+            // The create event follows nothing; of the others the first of each line need the state before them.
+            let follows =
+                inner.prev_events.iter().all(|parent| here.contains(parent)) || self.all_placed(known, &inner.prev_events)?;
+            let state = if follows { None } else { Some(self.fetch_state(server, known, &inner.id).await?) };
+            self.fetch_cited(server, known, &event).await?;
+            with_states.push((event, state));
+        }
+        let (store, no) = (self.store.clone(), known.no);
+        Ok(computed(move || receive::receive_history(&store, no, gap, with_states)).await??.durable().await?)
+    }
+
+    fn all_placed(&self, known: &Known, ids: &[OwnedEventId]) -> Result<bool> {
+        let db = self.store.snapshot();
+        for id in ids {
+            if events::by_id(&db, known.no, id)?.is_none_or(|(_, stored)| !stored.is_placed()) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Fetches the auth chain of an older event where it is not here.
+    async fn fetch_cited(&self, server: &ServerName, known: &Known, event: &protocol::verify::Verified) -> Result<()> {
+        let db = self.store.snapshot();
+        for id in &event.event().auth_events {
+            if events::find(&db, id)?.is_none() {
+                return self.fetch_auth_chain(server, known, &event.event().id).await;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn all_written(
+    db: &Snapshot,
+    known: &Known,
+    origin: &ServerName,
+    found: &[std::sync::Arc<StoredEvent>],
+) -> Result<Vec<Box<RawValue>>> {
+    let mut viewer = ServerViewer::new(known.no, origin);
+    found.iter().map(|stored| written(db, known, &mut viewer, stored)).collect()
+}
+
+/// An event as another server may have it: what is not for its users is redacted, so that the graph stays whole.
+fn written(db: &Snapshot, known: &Known, viewer: &mut ServerViewer<'_>, stored: &StoredEvent) -> Result<Box<RawValue>> {
+    if viewer.sees(db, stored)? {
+        return raw(&stored.event.json);
+    }
+    let redacted = redact::redacted(&stored.event, known.version).map_err(rooms::Error::from)?;
+    raw(&redacted.json)
+}

@@ -1,0 +1,143 @@
+//! Transactions of other servers: events room by room, each failing alone, and what is not events.
+//!
+//! Specification: server-server API, "PUT send/{txnId}".
+
+use std::collections::BTreeMap;
+
+use futures_util::future;
+use protocol::parse::RawPdu;
+use rooms::{acl, receive::Outcome};
+use ruma::{OwnedEventId, RoomId, ServerName};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use store::{Read as _, Table};
+
+use crate::{Error, Federation, Result, edus::Edu, known::Known};
+
+pub(crate) static ANSWERS: Table<String, Answered> =
+    Table::new("inbound_transactions", "The last transaction of each other server, and what it was answered.");
+
+/// The most events of a transaction.
+pub const PDUS_MAX: usize = 50;
+/// The most other messages of a transaction.
+pub const EDUS_MAX: usize = 100;
+
+/// What another server sends.
+#[derive(Debug, Deserialize)]
+pub struct Transaction {
+    /// Events.
+    #[serde(default)]
+    pub pdus: Vec<Box<RawValue>>,
+    /// All else.
+    #[serde(default)]
+    pub edus: Vec<Edu>,
+}
+
+/// What became of an event.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Processed {
+    /// Why it was refused, if it was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// What became of each event.
+pub type Answer = BTreeMap<OwnedEventId, Processed>;
+
+/// A transaction that was answered.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Answered {
+    id: String,
+    answer: BTreeMap<OwnedEventId, Option<String>>,
+}
+
+impl Federation {
+    /// Takes in what another server sends. The same transaction again is answered the same.
+    ///
+    /// # Errors
+    /// [`Error::TooMuch`] beyond [`PDUS_MAX`] and [`EDUS_MAX`]; else only where Hearth fails.
+    pub async fn receive_transaction(&self, origin: &ServerName, id: &str, transaction: Transaction) -> Result<Answer> {
+        let Transaction { pdus, edus } = transaction;
+        if pdus.len() > PDUS_MAX || edus.len() > EDUS_MAX {
+            return Err(Error::TooMuch);
+        }
+        let gate = self.inbound.at(origin.to_owned());
+        let _alone = gate.lock().await;
+        let seen = self.store.snapshot().get(&ANSWERS, &origin.as_str())?;
+        if let Some(seen) = seen.filter(|seen| seen.id == id) {
+            return Ok(seen.answer.into_iter().map(|(event, error)| (event, Processed { error })).collect());
+        }
+        let mut answer = Answer::new();
+        let rooms = self.by_room(origin, pdus)?;
+        for processed in future::join_all(rooms.into_iter().map(|room| self.receive_in_room(origin, room))).await {
+            answer.extend(processed?);
+        }
+        self.receive_edus(origin, edus).await?;
+        let row = Answered { id: id.to_owned(), answer: answer.iter().map(|(id, of)| (id.clone(), of.error.clone())).collect() };
+        // This is on disk after all that was received.
+        self.store.transact(&[], |tx| tx.put(&ANSWERS, &origin.as_str(), &row))?.durable().await?;
+        Ok(answer)
+    }
+
+    /// The events by their rooms, in their order.
+    fn by_room(&self, origin: &ServerName, pdus: Vec<Box<RawValue>>) -> Result<Vec<InRoom>> {
+        let db = self.store.snapshot();
+        let mut rooms: BTreeMap<String, Vec<RawPdu>> = BTreeMap::new();
+        for raw in pdus {
+            let Ok(pdu) = RawPdu::from_bytes(raw.get().as_bytes()) else { continue };
+            if let Some(room) = pdu.room_id().map(str::to_owned) {
+                rooms.entry(room).or_default().push(pdu);
+            }
+        }
+        let mut found = Vec::new();
+        for (id, pdus) in rooms {
+            let Ok(id) = RoomId::parse(id) else { continue };
+            let Some(known) = self.known(&db, &id)? else {
+                tracing::debug!(room = %id, server = %origin, "events of a room that this server is not in");
+                continue;
+            };
+            let denied = !acl::allows(&db, known.no, origin)?;
+            found.push(InRoom { known, denied, pdus });
+        }
+        Ok(found)
+    }
+
+    /// Receives the events of one room in their order. No other transaction's are received in it meanwhile.
+    async fn receive_in_room(&self, origin: &ServerName, room: InRoom) -> Result<Answer> {
+        let InRoom { known, denied, pdus } = room;
+        let events = self.verify(pdus, known.version).await?;
+        let gate = self.rooms.at(known.no);
+        let _alone = gate.lock().await;
+        let mut answer = Answer::new();
+        for event in events {
+            let event = match event {
+                Ok(event) => event,
+                Err(error) => {
+                    tracing::debug!(%error, room = %known.id, server = %origin, "an event was refused");
+                    continue;
+                }
+            };
+            let id = event.event().id.clone();
+            let outcome = match denied {
+                true => Err("the room's access list denies your server".to_owned()),
+                false => self.receive(origin, &known, event).await.map_err(|error| error.to_string()),
+            };
+            let error = match outcome {
+                Ok(Outcome::Rejected(reason)) => Some(reason),
+                Ok(_) => None,
+                Err(error) => Some(error),
+            };
+            if let Some(error) = &error {
+                tracing::debug!(event = %id, room = %known.id, server = %origin, error, "an event was refused");
+            }
+            answer.insert(id, Processed { error });
+        }
+        Ok(answer)
+    }
+}
+
+struct InRoom {
+    known: Known,
+    denied: bool,
+    pdus: Vec<RawPdu>,
+}

@@ -1,0 +1,173 @@
+//! What each server is still to be told: durable, in order, filled from the logs of what is to be told.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use rooms::{EventNo, events, outgoing, servers};
+use ruma::{OwnedServerName, ServerName};
+use serde::{Deserialize, Serialize};
+use store::{Lead, Preset, Range, Read as _, RoomNo, Seq, Snapshot, Table, Tx, UserNo};
+use users::key_changes;
+
+use crate::{Error, Federation, Result, edus::Edu};
+
+pub(crate) static NUMBERS: Table<String, u32> =
+    Table::new("destination_numbers", "The number of each server that was told something.").cached();
+pub(crate) static NAMES: Table<u32, String> = Table::new("destination_names", "The server of each number.").cached();
+pub(crate) static COUNTER: Table<String, u32> = Table::new("destination_counter", "The last number drawn for a server.");
+pub(crate) static QUEUE: Table<(u32, Seq, u32), Item> =
+    Table::new("outbound_queues", "What each server is still to be told, in order.").read_by(Preset::Scan);
+
+pub(crate) static CURSOR: Table<u32, Seq> = Table::new("outbound_cursors", "How far each log was told to other servers.");
+
+/// The cursor of the log of changed keys.
+const KEYS: u32 = 1;
+
+/// Entries of a log that go into queues in one write.
+const DISTRIBUTED_MAX: usize = 100;
+/// Events of a queue beyond which those of a server that does not answer are reduced to the last of each room: it can fetch the others.
+const QUEUE_MAX: usize = 1_000;
+
+/// What a server is to be told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Item {
+    /// An event of a room.
+    Event(RoomNo, EventNo),
+    /// A message that must not be lost, as JSON.
+    Edu(String),
+}
+
+/// Where each item of a transaction stands in its queue.
+
+/// Where an item stands in a queue.
+pub(super) type Place = (Seq, u32);
+
+impl Federation {
+    /// Takes what is in the log into the queues.
+    pub(super) async fn distribute_all(&self) -> Result<()> {
+        loop {
+            let db = self.store.snapshot();
+            let entries = outgoing::oldest(&db, DISTRIBUTED_MAX)?;
+            let from = db.get(&CURSOR, &KEYS)?.unwrap_or(Seq(0));
+            let changed = key_changes::after(&db, from, DISTRIBUTED_MAX)?;
+            if entries.is_empty() && changed.is_empty() {
+                return Ok(());
+            }
+            let reached = self.store.transact(&[], |tx| self.distribute(tx, &entries, &changed))?.durable().await?;
+            self.outbound.due(reached);
+        }
+    }
+
+    fn distribute(
+        &self,
+        tx: &mut Tx<'_>,
+        entries: &[outgoing::Outgoing],
+        changed: &[(Seq, UserNo)],
+    ) -> Result<BTreeSet<OwnedServerName>> {
+        let mut reached = BTreeSet::new();
+        let mut order = 0;
+        for entry in entries {
+            let stored = events::event(tx, entry.room, entry.event)?;
+            let mut servers = servers::servers(tx, entry.room)?.collect::<rooms::Result<BTreeSet<_>>>()?;
+            servers.extend(outgoing::target(&stored.event).map(ToOwned::to_owned));
+            // Who sent it knows of it already.
+            servers.remove(stored.event.sender.server_name());
+            servers.remove(self.name());
+            for server in servers {
+                put(tx, &server, &mut order, &Item::Event(entry.room, entry.event))?;
+                reached.insert(server);
+            }
+        }
+        outgoing::taken(tx, entries)?;
+        for (seq, user) in changed {
+            let Some((edu, servers)) = self.keys_changed(tx, *user, *seq)? else { continue };
+            let edu = serde_json::to_string(&edu).map_err(|error| Error::Internal(error.to_string()))?;
+            for server in servers {
+                put(tx, &server, &mut order, &Item::Edu(edu.clone()))?;
+                reached.insert(server);
+            }
+        }
+        if let Some((last, _)) = changed.last() {
+            tx.put(&CURSOR, &KEYS, last)?;
+        }
+        Ok(reached)
+    }
+
+    /// Queues a message for servers that must not be lost.
+    ///
+    /// # Errors
+    /// As the store.
+    pub async fn tell_surely(&self, messages: Vec<(OwnedServerName, Edu)>) -> Result<()> {
+        let servers: BTreeSet<OwnedServerName> = messages.iter().map(|(server, _)| server.clone()).collect();
+        let queue = |tx: &mut Tx<'_>| -> Result<()> {
+            let mut order = 0;
+            for (server, edu) in messages.iter().filter(|(server, _)| server != self.name()) {
+                let edu = serde_json::to_string(edu).map_err(|error| Error::Internal(error.to_string()))?;
+                put(tx, server, &mut order, &Item::Edu(edu))?;
+            }
+            Ok(())
+        };
+        self.store.transact(&[], queue)?.durable().await?;
+        self.outbound.due(servers);
+        Ok(())
+    }
+
+    pub(super) fn queued_servers(&self, db: &Snapshot) -> Result<Vec<OwnedServerName>> {
+        let mut found = Vec::new();
+        let mut from = Range::of(&());
+        while let Some(((number, ..), _)) = db.first(&QUEUE, from)? {
+            if let Some(name) = db.get(&NAMES, &number)? {
+                found.extend(OwnedServerName::try_from(name));
+            }
+            from = Range::of(&()).after(&(number, Seq(u64::MAX), u32::MAX));
+        }
+        Ok(found)
+    }
+
+    /// Reduces a long queue to the last event of each room. Messages that must not be lost stay.
+    pub(super) fn reduce(&self, server: &ServerName) -> Result<()> {
+        let db = self.store.snapshot();
+        let Some(number) = db.get(&NUMBERS, &server.as_str())? else { return Ok(()) };
+        let mut last: BTreeMap<RoomNo, Place> = BTreeMap::new();
+        let mut older = Vec::new();
+        let mut events = 0;
+        for row in db.range(&QUEUE, Range::of(&Lead((number,))))? {
+            let ((_, seq, order), item) = row?;
+            if let Item::Event(room, _) = item {
+                events += 1;
+                older.extend(last.insert(room, (seq, order)));
+            }
+        }
+        if events > QUEUE_MAX {
+            let drop = |tx: &mut Tx<'_>| older.iter().try_for_each(|(seq, order)| tx.delete(&QUEUE, &(number, *seq, *order)));
+            self.store.transact(&[], drop)?.soft();
+            // What was under way is another transaction now.
+            self.outbound.state.lock().under_way.remove(server);
+        }
+        Ok(())
+    }
+
+    /// Takes what a server has acknowledged out of its queue.
+    pub(super) async fn acknowledged(&self, server: &ServerName, places: &[Place]) -> Result<()> {
+        let Some(number) = self.store.snapshot().get(&NUMBERS, &server.as_str())? else { return Ok(()) };
+        let sent = |tx: &mut Tx<'_>| places.iter().try_for_each(|(seq, order)| tx.delete(&QUEUE, &(number, *seq, *order)));
+        self.store.transact(&[], sent)?.durable().await?;
+        self.outbound.state.lock().under_way.remove(server);
+        Ok(())
+    }
+}
+
+fn put(tx: &mut Tx<'_>, server: &ServerName, order: &mut u32, item: &Item) -> Result<()> {
+    let number = match tx.latest(&NUMBERS, &server.as_str())? {
+        Some(number) => number,
+        None => {
+            let drawn = tx.draw(&COUNTER, "server")?;
+            tx.put(&NUMBERS, &server.as_str(), &drawn)?;
+            tx.put(&NAMES, &drawn, &server.to_string())?;
+            drawn
+        }
+    };
+    let seq = tx.seq();
+    tx.put(&QUEUE, &(number, seq, *order), item)?;
+    *order += 1;
+    Ok(())
+}

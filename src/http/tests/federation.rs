@@ -1,0 +1,227 @@
+//! Rooms across servers of one process: who joins, is told, is asked, and what is missing is fetched.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::{sync::Arc, time::Duration};
+
+use serde_json::{Value, json};
+
+use crate::testing::{Hearth, Network, Person};
+
+/// A server that tells others what there is to tell.
+pub(super) struct Running {
+    pub(super) hearth: Hearth,
+    telling: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.telling.abort();
+    }
+}
+
+pub(super) fn running(network: &Network, name: &str) -> Running {
+    let hearth = Hearth::named_in(network, name);
+    let server = Arc::clone(&hearth.server);
+    let telling = tokio::spawn(async move { server.federation.run(server.stopping()).await.unwrap() });
+    Running { hearth, telling }
+}
+
+/// Asks until the answer is there. A test that hangs here lacks it.
+async fn eventually<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
+    for _ in 0..1000 {
+        if let Some(found) = ask().await {
+            return found;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("{what} never happened");
+}
+
+pub(super) async fn room(of: &Person, request: Value) -> String {
+    let created = of.post("/_matrix/client/v3/createRoom", request).await.ok();
+    created["room_id"].as_str().unwrap().to_owned()
+}
+
+pub(super) fn enc(id: &str) -> String {
+    federation::path(&[id])[1..].to_owned()
+}
+
+pub(super) async fn say(by: &Person, room: &str, txn: &str) -> String {
+    let path = format!("/_matrix/client/v3/rooms/{}/send/m.room.message/{txn}", enc(room));
+    let sent = by.put(&path, json!({ "msgtype": "m.text", "body": txn })).await.ok();
+    sent["event_id"].as_str().unwrap().to_owned()
+}
+
+pub(super) async fn join(who: &Person, room: &str, via: &str) {
+    who.post(&format!("/_matrix/client/v3/join/{}?via={via}", enc(room)), json!({})).await.ok();
+}
+
+async fn hears(who: &Person, room: &str, event: &str) {
+    let path = format!("/_matrix/client/v3/rooms/{}/event/{}", enc(room), enc(event));
+    eventually("an event", async || who.get(&path).await.status.is_success().then_some(())).await;
+}
+
+pub(super) async fn membership(of: &Person, room: &str, user: &str) -> Option<String> {
+    let path = format!("/_matrix/client/v3/rooms/{}/state/m.room.member/{}", enc(room), enc(user));
+    let answer = of.get(&path).await;
+    if !answer.status.is_success() {
+        return None;
+    }
+    Some(answer.ok()["membership"].as_str()?.to_owned())
+}
+
+pub(super) async fn is(of: &Person, room: &str, user: &str, expected: &str) {
+    eventually(expected, async || membership(of, room, user).await.filter(|found| found == expected)).await;
+}
+
+/// The bodies of the newest messages, the newest first.
+async fn messages(of: &Person, room: &str, limit: usize) -> Vec<String> {
+    let page = of.get(&format!("/_matrix/client/v3/rooms/{}/messages?dir=b&limit={limit}", enc(room))).await.ok();
+    let chunk = page["chunk"].as_array().unwrap();
+    chunk.iter().filter_map(|event| Some(event["content"]["body"].as_str()?.to_owned())).collect()
+}
+
+#[tokio::test]
+async fn a_user_joins_a_room_of_another_server_and_they_talk() {
+    for version in ["1", "2", "3", "5", "6", "8", "9", "10", "11", "12"] {
+        let network = Network::default();
+        let (one, two) = (running(&network, "one.test"), running(&network, "two.test"));
+        let (alice, bob) = (one.hearth.register("alice").await, two.hearth.register("bob").await);
+        let room = room(&alice, json!({ "preset": "public_chat", "room_version": version })).await;
+        for txn in ["a", "b", "c"] {
+            say(&alice, &room, txn).await;
+        }
+        join(&bob, &room, "one.test").await;
+        is(&alice, &room, &bob.user_id, "join").await;
+        hears(&bob, &room, &say(&alice, &room, "d").await).await;
+        hears(&alice, &room, &say(&bob, &room, "e").await).await;
+        assert_eq!(
+            messages(&bob, &room, 20).await,
+            ["e", "d", "c", "b", "a"],
+            "version {version}: what was before the join is fetched"
+        );
+        bob.post(&format!("/_matrix/client/v3/rooms/{}/leave", enc(&room)), json!({})).await.ok();
+        is(&alice, &room, &bob.user_id, "leave").await;
+        say(&alice, &room, "f").await;
+        join(&bob, &room, "one.test").await;
+        hears(&bob, &room, &say(&alice, &room, "g").await).await;
+    }
+}
+
+#[tokio::test]
+async fn an_invitation_is_signed_shown_accepted_or_declined() {
+    for version in ["1", "9", "12"] {
+        let network = Network::default();
+        let (one, two) = (running(&network, "one.test"), running(&network, "two.test"));
+        let (alice, bob) = (one.hearth.register("alice").await, two.hearth.register("bob").await);
+        let carol = two.hearth.register("carol").await;
+        let invited =
+            json!({ "room_version": version, "name": "Den", "preset": "private_chat", "invite": [bob.user_id, carol.user_id] });
+        let room = room(&alice, invited).await;
+        let synced = bob.get("/_matrix/client/v3/sync").await.ok();
+        let told = synced["rooms"]["invite"][&room]["invite_state"]["events"].as_array().unwrap().clone();
+        assert!(told.iter().any(|event| event["content"]["name"] == "Den"), "{told:?}");
+        assert!(
+            told.iter().any(|event| event["content"]["membership"] == "invite" && event["state_key"] == bob.user_id),
+            "{told:?}"
+        );
+
+        carol.post(&format!("/_matrix/client/v3/rooms/{}/leave", enc(&room)), json!({})).await.ok();
+        is(&alice, &room, &carol.user_id, "leave").await;
+        let synced = carol.get("/_matrix/client/v3/sync").await.ok();
+        assert!(synced["rooms"]["invite"].as_object().is_none_or(|rooms| rooms.is_empty()), "{synced}");
+
+        bob.post(&format!("/_matrix/client/v3/rooms/{}/join", enc(&room)), json!({})).await.ok();
+        is(&alice, &room, &bob.user_id, "join").await;
+        hears(&bob, &room, &say(&alice, &room, "hello").await).await;
+        let synced = bob.get("/_matrix/client/v3/sync").await.ok();
+        assert!(synced["rooms"]["join"][&room].is_object(), "{synced}");
+    }
+}
+
+#[tokio::test]
+async fn a_knock_is_told_and_let_in() {
+    let network = Network::default();
+    let (one, two) = (running(&network, "one.test"), running(&network, "two.test"));
+    let (alice, bob) = (one.hearth.register("alice").await, two.hearth.register("bob").await);
+    let rules = json!({ "type": "m.room.join_rules", "content": { "join_rule": "knock" } });
+    let room = room(&alice, json!({ "room_version": "11", "name": "Den", "initial_state": [rules] })).await;
+    bob.post(&format!("/_matrix/client/v3/join/{}?via=one.test", enc(&room)), json!({})).await.fails(403, "M_FORBIDDEN");
+    bob.post(&format!("/_matrix/client/v3/knock/{}?via=one.test", enc(&room)), json!({})).await.ok();
+    is(&alice, &room, &bob.user_id, "knock").await;
+    let synced = bob.get("/_matrix/client/v3/sync").await.ok();
+    assert!(synced["rooms"]["knock"][&room]["knock_state"]["events"].as_array().unwrap().len() > 2, "{synced}");
+    alice.post(&format!("/_matrix/client/v3/rooms/{}/invite", enc(&room)), json!({ "user_id": bob.user_id })).await.ok();
+    bob.post(&format!("/_matrix/client/v3/rooms/{}/join", enc(&room)), json!({})).await.ok();
+    is(&alice, &room, &bob.user_id, "join").await;
+}
+
+#[tokio::test]
+async fn members_of_one_room_may_join_another_by_way_of_its_server() {
+    for version in ["8", "10", "12"] {
+        let network = Network::default();
+        let (one, two) = (running(&network, "one.test"), running(&network, "two.test"));
+        let (alice, bob) = (one.hearth.register("alice").await, two.hearth.register("bob").await);
+        let open = room(&alice, json!({ "room_version": version, "preset": "public_chat" })).await;
+        let allow = json!([{ "type": "m.room_membership", "room_id": open }]);
+        let rules = json!({ "type": "m.room.join_rules", "content": { "join_rule": "restricted", "allow": allow } });
+        let inner = room(&alice, json!({ "room_version": version, "initial_state": [rules] })).await;
+        let path = format!("/_matrix/client/v3/join/{}?via=one.test", enc(&inner));
+        bob.post(&path, json!({})).await.fails(403, "M_FORBIDDEN");
+        join(&bob, &open, "one.test").await;
+        bob.post(&path, json!({})).await.ok();
+        is(&alice, &inner, &bob.user_id, "join").await;
+        // A second user of the same server joins by way of the first: nobody there may let her in, so the other server is asked.
+        let carol = two.hearth.register("carol").await;
+        join(&carol, &open, "two.test").await;
+        carol.post(&path, json!({})).await.ok();
+        is(&alice, &inner, &carol.user_id, "join").await;
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_was_away_is_told_what_it_missed() {
+    let network = Network::default();
+    let (one, two) = (running(&network, "one.test"), running(&network, "two.test"));
+    let (alice, bob) = (one.hearth.register("alice").await, two.hearth.register("bob").await);
+    let room = room(&alice, json!({ "preset": "public_chat" })).await;
+    join(&bob, &room, "one.test").await;
+    network.cut_off("two.test");
+    let mut last = String::new();
+    for number in 0..120 {
+        last = say(&alice, &room, &format!("n{number}")).await;
+    }
+    network.restore("two.test");
+    one.hearth.clock.advance(24 * 60 * 60 * 1000);
+    hears(&bob, &room, &last).await;
+    let all = messages(&bob, &room, 200).await;
+    assert_eq!(all.len(), 120, "{all:?}");
+}
+
+#[tokio::test]
+async fn servers_that_wrote_at_the_same_time_agree() {
+    let network = Network::default();
+    let (one, two) = (running(&network, "one.test"), running(&network, "two.test"));
+    let (alice, bob) = (one.hearth.register("alice").await, two.hearth.register("bob").await);
+    let levels = json!({ "users": { bob.user_id.clone(): 100, alice.user_id.clone(): 100 } });
+    let room =
+        room(&alice, json!({ "preset": "public_chat", "room_version": "11", "power_level_content_override": levels })).await;
+    join(&bob, &room, "one.test").await;
+    is(&alice, &room, &bob.user_id, "join").await;
+    network.cut_off("two.test");
+    network.cut_off("one.test");
+    let topic = format!("/_matrix/client/v3/rooms/{}/state/m.room.topic", enc(&room));
+    for number in 0..5 {
+        alice.put(&topic, json!({ "topic": format!("a{number}") })).await.ok();
+        bob.put(&topic, json!({ "topic": format!("b{number}") })).await.ok();
+    }
+    for server in [&one, &two] {
+        server.hearth.clock.advance(24 * 60 * 60 * 1000);
+    }
+    network.restore("one.test");
+    network.restore("two.test");
+    let (a, b) = (say(&alice, &room, "from-a").await, say(&bob, &room, "from-b").await);
+    hears(&bob, &room, &a).await;
+    hears(&alice, &room, &b).await;
+    assert_eq!(alice.get(&topic).await.ok(), bob.get(&topic).await.ok());
+}
