@@ -6,11 +6,16 @@ use std::collections::BTreeMap;
 
 use futures_util::future;
 use protocol::parse::RawPdu;
-use rooms::{acl, receive::Outcome};
-use ruma::{OwnedEventId, RoomId, ServerName};
+use rooms::{
+    acl,
+    members::{self, Membership},
+    receive::Outcome,
+    remote,
+};
+use ruma::{OwnedEventId, OwnedUserId, RoomId, ServerName, UserId};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use store::{Read as _, Table};
+use store::{Read as _, RoomNo, Table};
 
 use crate::{Error, Federation, Result, edus::Edu, known::Known};
 
@@ -68,7 +73,8 @@ impl Federation {
             return Ok(seen.answer.into_iter().map(|(event, error)| (event, Processed { error })).collect());
         }
         let mut answer = Answer::new();
-        let rooms = self.by_room(origin, pdus)?;
+        let (rooms, unknown) = self.by_room(origin, pdus)?;
+        self.end_invitations(origin, unknown).await?;
         for processed in future::join_all(rooms.into_iter().map(|room| self.receive_in_room(origin, room))).await {
             answer.extend(processed?);
         }
@@ -80,7 +86,7 @@ impl Federation {
     }
 
     /// The events by their rooms, in their order.
-    fn by_room(&self, origin: &ServerName, pdus: Vec<Box<RawValue>>) -> Result<Vec<InRoom>> {
+    fn by_room(&self, origin: &ServerName, pdus: Vec<Box<RawValue>>) -> Result<(Vec<InRoom>, Vec<RawPdu>)> {
         let db = self.store.snapshot();
         let mut rooms: BTreeMap<String, Vec<RawPdu>> = BTreeMap::new();
         for raw in pdus {
@@ -89,17 +95,50 @@ impl Federation {
                 rooms.entry(room).or_default().push(pdu);
             }
         }
-        let mut found = Vec::new();
+        let (mut found, mut unknown) = (Vec::new(), Vec::new());
         for (id, pdus) in rooms {
             let Ok(id) = RoomId::parse(id) else { continue };
             let Some(known) = self.known(&db, &id)? else {
                 tracing::debug!(room = %id, server = %origin, "events of a room that this server is not in");
+                unknown.extend(pdus);
                 continue;
             };
             let denied = !acl::allows(&db, known.no, origin)?;
             found.push(InRoom { known, denied, pdus });
         }
-        Ok(found)
+        Ok((found, unknown))
+    }
+
+    /// Of events of rooms that this server is not in those count by which the server that told of an invitation or took a knock ends it.
+    async fn end_invitations(&self, origin: &ServerName, pdus: Vec<RawPdu>) -> Result<()> {
+        for pdu in pdus {
+            let Some((user, room)) = self.standing_with(origin, &pdu)? else { continue };
+            let version = rooms::numbers::room(&self.store.snapshot(), room)?.version()?;
+            let Some(Ok(event)) = self.verify(vec![pdu], version).await?.pop() else { continue };
+            let event = event.event();
+            let ends = matches!(Membership::of(event), Membership::Leave | Membership::Ban);
+            if ends && event.sender.server_name() == origin {
+                tracing::debug!(%user, room = %event.room_id, server = %origin, "an invitation or a knock was ended");
+                remote::put(&self.store, (&event.room_id, version), event, &[], origin)?.durable().await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The local user whose member event this is, and the room, where the server is the one that told of the room.
+    fn standing_with(&self, origin: &ServerName, pdu: &RawPdu) -> Result<Option<(OwnedUserId, RoomNo)>> {
+        let db = self.store.snapshot();
+        let text = |key: &str| pdu.object().get(key).and_then(serde_json::Value::as_str);
+        let room = text("room_id").and_then(|id| RoomId::parse(id).ok());
+        let user = text("state_key").filter(|_| text("type") == Some("m.room.member")).and_then(|id| UserId::parse(id).ok());
+        let (Some(room), Some(user)) = (room, user) else { return Ok(None) };
+        let (Some(room), Some(no)) = (rooms::numbers::number(&db, &room)?, users::numbers::number(&db, &user)?) else {
+            return Ok(None);
+        };
+        let told = remote::remote(&db, no, room)?.is_some_and(|told| told.via == origin);
+        let standing = members::user_room(&db, no, room)?.map(|standing| standing.membership);
+        let waits = matches!(standing, Some(Membership::Invite | Membership::Knock));
+        Ok((told && waits && user.server_name() == self.name()).then_some((user, room)))
     }
 
     /// Receives the events of one room in their order. No other transaction's are received in it meanwhile.

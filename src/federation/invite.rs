@@ -154,7 +154,7 @@ impl Federation {
         let event = verified.event();
         self.check_invitation(origin, room, event_id, event)?;
         self.check_told(version, room, &invite_room_state).await?;
-        remote::put(&self.store, (room, version), event, &invite_room_state)?.durable().await?;
+        remote::put(&self.store, (room, version), event, &invite_room_state, origin)?.durable().await?;
         raw(&event.json)
     }
 

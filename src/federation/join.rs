@@ -95,7 +95,8 @@ impl Federation {
         match self.by_way_of(entering, Membership::Leave).await {
             Err(error) if error.is_theirs() => {
                 tracing::info!(%error, room = %entering.room, user = %entering.user.id, "left a room whose servers do not answer");
-                self.put_remote(entering, version, &self.left_alone(entering, member, version)?, Vec::new()).await
+                let left = self.left_alone(entering, member, version)?;
+                self.put_remote(entering, self.name(), (&left, version), Vec::new()).await
             }
             left => left,
         }
@@ -131,14 +132,14 @@ impl Federation {
         let (event, version) = self.make(entering, server, Membership::Knock).await?;
         let path = v1!("send_knock", entering.room.as_str(), event.event().id.as_str());
         let told: Told = self.put(server, path, &body(&event)?).await?;
-        self.put_remote(entering, version, event.event(), told.knock_room_state).await
+        self.put_remote(entering, server, (event.event(), version), told.knock_room_state).await
     }
 
     async fn leave_by(&self, entering: &Entering, server: &ServerName) -> Result<()> {
         let (event, version) = self.make(entering, server, Membership::Leave).await?;
         let path = path(&["_matrix", "federation", "v2", "send_leave", entering.room.as_str(), event.event().id.as_str()]);
         let _: Value = self.put(server, path, &body(&event)?).await?;
-        self.put_remote(entering, version, event.event(), Vec::new()).await
+        self.put_remote(entering, server, (event.event(), version), Vec::new()).await
     }
 
     /// The leave that nobody else knows of.
@@ -154,12 +155,12 @@ impl Federation {
     async fn put_remote(
         &self,
         entering: &Entering,
-        version: &'static RoomVersion,
-        event: &Arc<Event>,
+        via: &ServerName,
+        (event, version): (&Arc<Event>, &'static RoomVersion),
         mut state: Vec<Box<RawValue>>,
     ) -> Result<()> {
         state.truncate(remote::STATE_MAX);
-        remote::put(&self.store, (&entering.room, version), event, &state)?.durable().await?;
+        remote::put(&self.store, (&entering.room, version), event, &state, via)?.durable().await?;
         Ok(())
     }
 
@@ -287,8 +288,11 @@ fn references(cited: Option<&Value>, version: &RoomVersion) -> Option<Vec<Refere
     let reference = |cited: &Value| match version.event_ids {
         EventIdFormat::Chosen => {
             let (id, hashes) = (cited.get(0)?.as_str()?, cited.get(1)?);
-            let hash = protocol::base64::decode(hashes.get("sha256")?.as_str()?)?;
-            Some(Reference { id: id.try_into().ok()?, hash: Some(hash.try_into().ok()?) })
+            let hash = match hashes.get("sha256") {
+                Some(hash) => Some(protocol::base64::decode(hash.as_str()?)?.try_into().ok()?),
+                None => None,
+            };
+            Some(Reference { id: id.try_into().ok()?, hash })
         }
         EventIdFormat::Base64 | EventIdFormat::UrlSafe => Some(Reference { id: cited.as_str()?.try_into().ok()?, hash: None }),
     };

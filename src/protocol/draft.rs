@@ -56,7 +56,7 @@ pub struct Draft {
 pub struct Reference {
     /// The event.
     pub id: OwnedEventId,
-    /// Its reference hash ([`hash::reference_hash`]), which versions 1 and 2 ask for.
+    /// Its reference hash ([`hash::reference_hash`]), which versions 1 and 2 ask for. Servers leave it out of templates, and nobody checks it.
     pub hash: Option<hash::Hash>,
 }
 
@@ -206,7 +206,7 @@ impl EventText<'_> {
         let draft = self.draft;
         let mut out = String::with_capacity(content.len() + 1024);
         out.push_str("{\"auth_events\":");
-        self.write_references(&mut out, &draft.auth_events)?;
+        self.write_references(&mut out, &draft.auth_events);
         out.push_str(",\"content\":");
         out.push_str(content);
         out.push_str(",\"depth\":");
@@ -220,7 +220,7 @@ impl EventText<'_> {
         out.push_str(",\"origin_server_ts\":");
         out.push_str(&draft.origin_server_ts.to_string());
         out.push_str(",\"prev_events\":");
-        self.write_references(&mut out, &draft.prev_events)?;
+        self.write_references(&mut out, &draft.prev_events);
         let redacts = draft.redacts.as_ref().filter(|_| whole && !self.version.version_11);
         write_member(&mut out, "redacts", redacts.map(AsRef::as_ref));
         write_member(&mut out, "room_id", draft.room_id.as_ref().map(AsRef::as_ref));
@@ -240,25 +240,26 @@ impl EventText<'_> {
         Ok(out)
     }
 
-    fn write_references(&self, out: &mut String, references: &[Reference]) -> Result<(), BuildError> {
+    fn write_references(&self, out: &mut String, references: &[Reference]) {
         out.push('[');
         for (index, reference) in references.iter().enumerate() {
             if index > 0 {
                 out.push(',');
             }
             if self.version.event_ids == EventIdFormat::Chosen {
-                let hash = reference.hash.as_ref().ok_or(BuildError::Draft("reference hash"))?;
                 out.push('[');
                 write_string(out, reference.id.as_str());
-                out.push_str(",{\"sha256\":");
-                write_string(out, &base64::encode(hash));
+                out.push_str(",{");
+                if let Some(hash) = &reference.hash {
+                    out.push_str("\"sha256\":");
+                    write_string(out, &base64::encode(hash));
+                }
                 out.push_str("}]");
             } else {
                 write_string(out, reference.id.as_str());
             }
         }
         out.push(']');
-        Ok(())
     }
 }
 
@@ -401,7 +402,7 @@ mod tests {
         assert!(refused("11", &|draft| draft.room_id = Some("!abc".try_into().unwrap())));
         assert!(refused("1", &|draft| draft.opaque_id = None));
         assert!(refused("3", &|draft| draft.opaque_id = Some("x".to_owned())));
-        assert!(refused("1", &|draft| draft.prev_events[0].hash = None));
+        assert!(!refused("1", &|draft| draft.prev_events[0].hash = None), "templates of other servers leave it out");
         assert!(refused("11", &|draft| draft.redacts = Some(reference(version("11"), 1).id)));
         let redact = |draft: &mut Draft| {
             draft.kind = "m.room.redaction".to_owned();

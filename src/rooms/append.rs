@@ -91,16 +91,19 @@ pub(crate) fn put_aside(room: &mut OpenRoom<'_, '_>, event: &Arc<Event>, place: 
 /// Makes an event from before what is shown part of the room: its end stays where it is.
 pub(crate) fn put_older(room: &mut OpenRoom<'_, '_>, event: &Arc<Event>, place: &Place, pos: Pos) -> Result<EventNo> {
     let (no, mut stored) = known(room, event)?;
+    // Redacted it may be already.
+    let event = Arc::clone(&stored.event);
     stored.header.pos = Some(pos);
     stored.header.standing = Standing::Accepted;
     stored.header.dag = Some(chains::link_in_dag(room, &place.parents, false)?);
     set_state(room, no, &mut stored, place.before)?;
     stored.header.current = stored.header.after;
     put(room, no, &stored)?;
-    timeline::apply(room, event, no, pos, place.parents.len())?;
+    timeline::apply(room, &event, no, pos, place.parents.len())?;
     times::apply(room, no, event.origin_server_ts)?;
-    relations::apply(room, event, no, pos, stored.header.sender)?;
-    redaction::apply(room, event, no)?;
+    relations::apply(room, &event, no, pos, stored.header.sender)?;
+    redaction::apply(room, &event, no)?;
+    expected::apply(room, &event.id)?;
     Ok(no)
 }
 

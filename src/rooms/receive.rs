@@ -247,7 +247,8 @@ fn receive_older(room: &mut OpenRoom<'_, '_>, event: &Arc<Event>, given: Option<
     if !cited.missing.is_empty() {
         return Ok(false);
     }
-    let before = match given {
+    // Where no parent is missing, they tell the state better.
+    let before = match given.filter(|_| !parents.missing.is_empty()) {
         Some(given) => state_of(room, &given)?,
         None if parents.missing.is_empty() => resolve::after(room, &parents.here)?,
         None => return Ok(false),

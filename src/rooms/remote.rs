@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use protocol::{event::Event, stored, version::RoomVersion};
-use ruma::{OwnedEventId, RoomId, UserId};
+use ruma::{OwnedEventId, OwnedServerName, RoomId, ServerName, UserId};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use store::{Lock, Pending, Read, RoomNo, Store, Table, UserNo};
@@ -36,6 +36,8 @@ pub struct Remote {
     event: String,
     /// The stripped state of the room.
     pub state: Vec<String>,
+    /// The server that told of it, which is in the room.
+    pub via: OwnedServerName,
 }
 
 /// What a user was told of a room that this server is not in.
@@ -77,6 +79,7 @@ pub fn put(
     (room, version): (&RoomId, &'static RoomVersion),
     event: &Arc<Event>,
     stripped: &[Box<RawValue>],
+    via: &ServerName,
 ) -> Result<Pending<bool>> {
     if stripped.len() > STATE_MAX {
         return Err(Error::TooLarge { what: "stripped state", limit: STATE_MAX });
@@ -102,7 +105,11 @@ pub fn put(
         };
         tx.put(&USER_ROOMS, &(user, no), &standing)?;
         let state = stripped.iter().map(|event| event.get().to_owned()).collect();
-        tx.put(&REMOTE, &(user, no), &Remote { event_id: event.id.clone(), event: event.json.to_string(), state })?;
+        tx.put(
+            &REMOTE,
+            &(user, no),
+            &Remote { event_id: event.id.clone(), event: event.json.to_string(), state, via: via.to_owned() },
+        )?;
         Ok(true)
     })
 }

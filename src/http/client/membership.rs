@@ -106,7 +106,7 @@ async fn change_own(call: &Call<Session>, wanted: Wanted, to: Action, reason: Op
         && let Some(standing) = &standing
     {
         let member = remote::member_event(&db, call.session.user, room, standing)?;
-        via.insert(0, member.event.sender.server_name().to_owned());
+        via.extend(remote::remote(&db, call.session.user, room)?.map(|told| told.via));
         if to == Action::Leave {
             return leave_remote(call, room, &wanted.id, via, content, &member.event).await;
         }

@@ -156,6 +156,43 @@ async fn a_knock_is_told_and_let_in() {
     is(&alice, &room, &bob.user_id, "join").await;
 }
 
+/// What a user who is in no room of this server is told of their membership.
+async fn section(of: &Person, room: &str) -> Option<String> {
+    let synced = of.get("/_matrix/client/v3/sync").await.ok();
+    ["invite", "knock", "join"].into_iter().find(|name| synced["rooms"][*name][room].is_object()).map(str::to_owned)
+}
+
+#[tokio::test]
+async fn an_invitation_is_taken_back_and_a_knock_by_either_side() {
+    for version in ["9", "12"] {
+        let network = Network::default();
+        let (one, two) = (running(&network, "one.test"), running(&network, "two.test"));
+        let (alice, bob) = (one.hearth.register("alice").await, two.hearth.register("bob").await);
+        let rules = json!({ "type": "m.room.join_rules", "content": { "join_rule": "knock" } });
+        let room = room(&alice, json!({ "room_version": version, "initial_state": [rules] })).await;
+        let bobs = json!({ "user_id": bob.user_id });
+        let kick = format!("/_matrix/client/v3/rooms/{}/kick", enc(&room));
+        let knock = format!("/_matrix/client/v3/knock/{}?via=one.test", enc(&room));
+
+        alice.post(&format!("/_matrix/client/v3/rooms/{}/invite", enc(&room)), bobs.clone()).await.ok();
+        assert_eq!(section(&bob, &room).await.as_deref(), Some("invite"));
+        alice.post(&kick, bobs.clone()).await.ok();
+        eventually("the end of the invitation", async || section(&bob, &room).await.is_none().then_some(())).await;
+
+        bob.post(&knock, json!({})).await.ok();
+        assert_eq!(section(&bob, &room).await.as_deref(), Some("knock"));
+        alice.post(&kick, bobs).await.ok();
+        eventually("the end of the knock", async || section(&bob, &room).await.is_none().then_some(())).await;
+
+        two.hearth.clock.advance(1);
+        bob.post(&knock, json!({})).await.ok();
+        is(&alice, &room, &bob.user_id, "knock").await;
+        bob.post(&format!("/_matrix/client/v3/rooms/{}/leave", enc(&room)), json!({})).await.ok();
+        is(&alice, &room, &bob.user_id, "leave").await;
+        assert_eq!(section(&bob, &room).await, None, "version {version}");
+    }
+}
+
 #[tokio::test]
 async fn members_of_one_room_may_join_another_by_way_of_its_server() {
     for version in ["8", "10", "12"] {
@@ -196,6 +233,23 @@ async fn a_server_that_was_away_is_told_what_it_missed() {
     hears(&bob, &room, &last).await;
     let all = messages(&bob, &room, 200).await;
     assert_eq!(all.len(), 120, "{all:?}");
+}
+
+#[tokio::test]
+async fn what_was_redacted_before_it_was_fetched_is_shown_as_such() {
+    let network = Network::default();
+    let (one, two) = (running(&network, "one.test"), running(&network, "two.test"));
+    let (alice, bob) = (one.hearth.register("alice").await, two.hearth.register("bob").await);
+    let room = room(&alice, json!({ "preset": "public_chat" })).await;
+    let regretted = say(&alice, &room, "regretted").await;
+    join(&bob, &room, "one.test").await;
+    let path = format!("/_matrix/client/v3/rooms/{}/redact/{}/r1", enc(&room), enc(&regretted));
+    let redaction = alice.put(&path, json!({})).await.ok()["event_id"].as_str().unwrap().to_owned();
+    hears(&bob, &room, &redaction).await;
+    assert!(messages(&bob, &room, 50).await.is_empty());
+    let path = format!("/_matrix/client/v3/rooms/{}/event/{}", enc(&room), enc(&regretted));
+    let shown = bob.get(&path).await.ok();
+    assert_eq!(shown["unsigned"]["redacted_because"]["event_id"], json!(redaction), "{shown}");
 }
 
 #[tokio::test]
