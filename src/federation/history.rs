@@ -33,6 +33,8 @@ const LIMIT_MAX: usize = 100;
 const BACKFILL: usize = 100;
 /// The largest answer to that, in bytes.
 const BACKFILL_BYTES_MAX: usize = 16 << 20;
+/// The most events of an answer whose state is asked for: those that follow others than come with them. What is left out comes with a later answer.
+const STATES_MAX: usize = 20;
 /// Servers that are asked, one after the other.
 const SERVERS_MAX: usize = 5;
 /// The most events whose time is looked at.
@@ -225,12 +227,19 @@ impl Federation {
         let events = in_order(self.verified(pdus, known.version).await?, |event| event.event().prev_events.clone());
         let here: BTreeSet<OwnedEventId> = events.iter().map(|event| event.event().id.clone()).collect();
         let mut with_states = Vec::with_capacity(events.len());
+        let mut states = STATES_MAX;
         for event in events {
             let inner = event.event();
             // The create event follows nothing; of the others the first of each line need the state before them.
-            let follows =
-                inner.prev_events.iter().all(|parent| here.contains(parent)) || self.all_placed(known, &inner.prev_events)?;
-            let state = if follows { None } else { Some(self.fetch_state(server, known, &inner.id).await?) };
+            let outside: Vec<OwnedEventId> = inner.prev_events.iter().filter(|parent| !here.contains(*parent)).cloned().collect();
+            let state = match (self.all_placed(known, &outside)?, states) {
+                (true, _) => None,
+                (false, 0) => continue,
+                (false, left) => {
+                    states = left - 1;
+                    Some(self.fetch_state(server, known, &inner.id).await?)
+                }
+            };
             self.fetch_cited(server, known, &event).await?;
             with_states.push((event, state));
         }

@@ -23,6 +23,7 @@ use serde::Deserialize;
 use serde_json::{json, value::RawValue};
 use store::RoomNo;
 use users::accounts;
+use views::stripped::TYPES;
 
 use crate::{
     Error, Federation, Result,
@@ -30,18 +31,6 @@ use crate::{
     known::{Known, raw},
     path,
 };
-
-/// What an invited user is told of a room, beside who invites them.
-const STATE_TYPES: [&str; 8] = [
-    "m.room.create",
-    "m.room.join_rules",
-    "m.room.name",
-    "m.room.avatar",
-    "m.room.topic",
-    "m.room.canonical_alias",
-    "m.room.encryption",
-    "m.room.history_visibility",
-];
 
 /// An invitation that another server asks this one to sign.
 #[derive(Debug, Deserialize)]
@@ -110,8 +99,8 @@ impl Federation {
     fn told_of(&self, known: &Known, inviter: &UserId) -> Result<Vec<Box<RawValue>>> {
         let db = self.store.snapshot();
         let root = head(&db, known.no)?.state;
-        let mut told = Vec::with_capacity(STATE_TYPES.len() + 1);
-        for (kind, key) in STATE_TYPES.iter().map(|kind| (*kind, "")).chain([("m.room.member", inviter.as_str())]) {
+        let mut told = Vec::with_capacity(TYPES.len() + 1);
+        for (kind, key) in TYPES.iter().map(|kind| (*kind, "")).chain([("m.room.member", inviter.as_str())]) {
             if let Some(stored) = state::event(&db, known.no, root, kind, key)? {
                 told.push(raw(&stored.event.json)?);
             }

@@ -12,7 +12,7 @@ use users::numbers;
 use crate::Result;
 
 /// The types that help to identify a room.
-const TYPES: [&str; 7] = [
+pub const TYPES: [&str; 7] = [
     "m.room.create",
     "m.room.join_rules",
     "m.room.name",
