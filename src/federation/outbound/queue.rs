@@ -36,8 +36,6 @@ pub(crate) enum Item {
     Edu(String),
 }
 
-/// Where each item of a transaction stands in its queue.
-
 /// Where an item stands in a queue.
 pub(super) type Place = (Seq, u32);
 
