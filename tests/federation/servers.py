@@ -7,13 +7,13 @@ import json
 import os
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 
 import aiohttp
 
 from line import Line
+from ports import reserve_port
 
 START_LIMIT_S = 60
 STOP_LIMIT_S = 20
@@ -34,7 +34,7 @@ class Server:
         self.folder, self.authority, self.host = folder, authority, host
         self.folder.mkdir(parents=True)
         self.log = self.folder / f"{self.kind}.log"
-        self.client_port, self.federation_port = free_port(), free_port()
+        self.client_port, self.federation_port = reserve_port(), reserve_port()
         self.base_url = f"http://127.0.0.1:{self.client_port}"
         self.line = Line(self.federation_port)
         self.name = None
@@ -227,9 +227,3 @@ class Synapse(Server):
 
     def command(self):
         return [sys.executable, "-m", "synapse.app.homeserver", "--config-path", self.folder / "synapse.yaml"]
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
