@@ -10,7 +10,7 @@ use rooms::{
     receipts::{self, Kind, Mark, Thread},
     servers, typing,
 };
-use ruma::{OwnedDeviceId, OwnedEventId, OwnedRoomId, OwnedServerName, OwnedUserId, ServerName, UserId};
+use ruma::{OwnedDeviceId, OwnedEventId, OwnedRoomId, OwnedServerName, OwnedUserId, RoomId, ServerName, UserId};
 use serde::{Deserialize, Serialize};
 use serde_json::{json, value::RawValue};
 use store::{Lock, Read, RoomNo, Seq, Topic, UserNo};
@@ -19,7 +19,7 @@ use users::{
     to_device::{self, Messages},
 };
 
-use crate::{Error, Federation, Result};
+use crate::{Error, Federation, Result, known::written};
 
 /// How long a user of another server counts as typing, in milliseconds, where it is not said again.
 const TYPING_MS: u64 = 30_000;
@@ -43,8 +43,7 @@ impl Edu {
     /// # Errors
     /// Where the content cannot be JSON.
     pub fn new(edu_type: &str, content: &impl Serialize) -> Result<Self> {
-        let content = serde_json::value::to_raw_value(content).map_err(|error| Error::Internal(error.to_string()))?;
-        Ok(Self { edu_type: edu_type.to_owned(), content })
+        Ok(Self { edu_type: edu_type.to_owned(), content: written(content)? })
     }
 }
 
@@ -176,14 +175,7 @@ impl Federation {
     /// # Errors
     /// As the store.
     pub fn tell_typing(&self, room: RoomNo, user: &UserId, typing: bool) -> Result<()> {
-        let db = self.store.snapshot();
-        if !servers::has_others(&db, room, self.name())? {
-            return Ok(());
-        }
-        let room_id = &rooms::numbers::room(&db, room)?.id;
-        let edu = Edu::new("m.typing", &json!({ "room_id": room_id, "user_id": user, "typing": typing }))?;
-        self.tell(servers::servers(&db, room)?.collect::<rooms::Result<Vec<_>>>()?, &edu);
-        Ok(())
+        self.tell_room(room, |room| Edu::new("m.typing", &json!({ "room_id": room, "user_id": user, "typing": typing })))
     }
 
     /// Tells a room's other servers what a local user has read.
@@ -191,17 +183,22 @@ impl Federation {
     /// # Errors
     /// As the store.
     pub fn tell_read(&self, room: RoomNo, user: &UserId, event: &OwnedEventId, thread: Option<&str>) -> Result<()> {
+        self.tell_room(room, |room| {
+            let mut data = json!({ "ts": self.now_ms() });
+            if let (Some(thread), Some(data)) = (thread, data.as_object_mut()) {
+                data.insert("thread_id".to_owned(), thread.into());
+            }
+            Edu::new("m.receipt", &json!({ room: { "m.read": { user: { "data": data, "event_ids": [event] } } } }))
+        })
+    }
+
+    /// Tells a room's other servers, where there are any, something that may be lost.
+    fn tell_room(&self, room: RoomNo, edu: impl FnOnce(&RoomId) -> Result<Edu>) -> Result<()> {
         let db = self.store.snapshot();
-        if !servers::has_others(&db, room, self.name())? {
-            return Ok(());
+        if servers::has_others(&db, room, self.name())? {
+            let edu = edu(&rooms::numbers::room(&db, room)?.id)?;
+            self.tell(servers::servers(&db, room)?.collect::<rooms::Result<Vec<_>>>()?, &edu);
         }
-        let room_id = &rooms::numbers::room(&db, room)?.id;
-        let mut data = json!({ "ts": self.now_ms() });
-        if let (Some(thread), Some(data)) = (thread, data.as_object_mut()) {
-            data.insert("thread_id".to_owned(), thread.into());
-        }
-        let edu = Edu::new("m.receipt", &json!({ room_id: { "m.read": { user: { "data": data, "event_ids": [event] } } } }))?;
-        self.tell(servers::servers(&db, room)?.collect::<rooms::Result<Vec<_>>>()?, &edu);
         Ok(())
     }
 
@@ -221,7 +218,7 @@ impl Federation {
             Edu::new("m.direct_to_device", &content)
         };
         let edus = messages.iter().map(|(server, messages)| Ok((server.clone(), edu(messages)?))).collect::<Result<Vec<_>>>()?;
-        if edus.is_empty() { Ok(()) } else { self.tell_surely(edus).await }
+        self.tell_surely(edus).await
     }
 
     /// What other servers are told of a local user whose keys changed: with nothing said of what was before, they ask for the whole list.

@@ -137,7 +137,7 @@ impl Federation {
         let mut lacking = Vec::new();
         for (id, event) in gap {
             for parent in event.event().prev_events.iter().filter(|parent| !gap.contains_key(*parent)) {
-                if !events::by_id(&db, room.no, parent)?.is_some_and(|(_, stored)| stored.is_placed()) {
+                if events::placed(&db, room.no, parent)?.is_none() {
                     lacking.push(id.clone());
                     break;
                 }
@@ -215,7 +215,7 @@ impl Federation {
         Ok(ids)
     }
 
-    fn not_here<'a>(&self, ids: impl Iterator<Item = &'a OwnedEventId>) -> Result<Vec<OwnedEventId>> {
+    pub(crate) fn not_here<'a>(&self, ids: impl Iterator<Item = &'a OwnedEventId>) -> Result<Vec<OwnedEventId>> {
         let db = self.store.snapshot();
         let mut missing = Vec::new();
         for id in ids {

@@ -250,7 +250,7 @@ impl Federation {
     fn all_placed(&self, known: &Known, ids: &[OwnedEventId]) -> Result<bool> {
         let db = self.store.snapshot();
         for id in ids {
-            if events::by_id(&db, known.no, id)?.is_none_or(|(_, stored)| !stored.is_placed()) {
+            if events::placed(&db, known.no, id)?.is_none() {
                 return Ok(false);
             }
         }
@@ -259,13 +259,11 @@ impl Federation {
 
     /// Fetches the auth chain of an older event where it is not here.
     async fn fetch_cited(&self, server: &ServerName, known: &Known, event: &protocol::verify::Verified) -> Result<()> {
-        let db = self.store.snapshot();
-        for id in &event.event().auth_events {
-            if events::find(&db, id)?.is_none() {
-                return self.fetch_auth_chain(server, known, &event.event().id).await;
-            }
+        let event = event.event();
+        if self.not_here(event.auth_events.iter())?.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        self.fetch_auth_chain(server, known, &event.id).await
     }
 }
 

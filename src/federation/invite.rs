@@ -137,9 +137,7 @@ impl Federation {
         }
         sign::cosign_object(&mut event, version, self.name(), &self.identity.key)
             .map_err(|error| Error::BadRequest(error.to_string()))?;
-        let verified = self.verify(vec![RawPdu::from_object(event)], version).await?.pop();
-        let verified = verified.ok_or(Error::Internal("an event without an answer".to_owned()))?;
-        let verified = verified.map_err(|error| Error::BadRequest(error.to_string()))?;
+        let verified = self.verify_one(event, version).await?;
         let event = verified.event();
         self.check_invitation(origin, room, event_id, event)?;
         self.check_told(version, room, &invite_room_state).await?;

@@ -3,6 +3,7 @@
 use protocol::version::RoomVersion;
 use rooms::{acl, numbers, servers};
 use ruma::{OwnedRoomId, RoomId, ServerName};
+use serde::Serialize;
 use serde_json::value::RawValue;
 use store::{Read, RoomNo};
 
@@ -54,4 +55,9 @@ impl Federation {
 /// A JSON text that is one already.
 pub(crate) fn raw(json: &str) -> Result<Box<RawValue>> {
     RawValue::from_string(json.to_owned()).map_err(|error| Error::Internal(error.to_string()))
+}
+
+/// What is serialised as JSON.
+pub(crate) fn written(value: &impl Serialize) -> Result<Box<RawValue>> {
+    serde_json::value::to_raw_value(value).map_err(|error| Error::Internal(error.to_string()))
 }

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use protocol::{json::Object, parse::RawPdu, sign, verify::Verified};
+use protocol::{json::Object, sign, verify::Verified};
 use rooms::{
     EventNo, chains,
     events::{self, StoredEvent},
@@ -123,9 +123,7 @@ impl Federation {
     ) -> Result<Verified> {
         self.check_own(origin, known, &event, to)?;
         self.vouch(known, &mut event)?;
-        let event = self.verify(vec![RawPdu::from_object(event)], known.version).await?.pop();
-        let event = event.ok_or(Error::Internal("an event without an answer".to_owned()))?;
-        let event = event.map_err(|error| Error::BadRequest(error.to_string()))?;
+        let event = self.verify_one(event, known.version).await?;
         if event.event().id != event_id {
             return Err(Error::BadRequest("the event's id is not that of the path".to_owned()));
         }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use protocol::{
+    json::Object,
     parse::{PduError, RawPdu},
     verify::{Parsed, Verified, VerifyError},
     version::RoomVersion,
@@ -45,6 +46,16 @@ impl Federation {
             parsed.into_iter().map(|event| verified(event?)).collect()
         };
         computed(verify).await
+    }
+
+    /// Parses and verifies one event that another server asks this one to take or to sign.
+    ///
+    /// # Errors
+    /// [`Error::BadRequest`] where it cannot be believed.
+    pub(crate) async fn verify_one(&self, event: Object, version: &'static RoomVersion) -> Result<Verified> {
+        let verified = self.verify(vec![RawPdu::from_object(event)], version).await?.pop();
+        let verified = verified.ok_or(Error::Internal("an event without an answer".to_owned()))?;
+        verified.map_err(|error| Error::BadRequest(error.to_string()))
     }
 }
 

@@ -68,8 +68,7 @@ fn walk(
             if !seen.insert(id.clone()) {
                 continue;
             }
-            if let Some((no, stored)) = events::by_id(db, room, id)?
-                && stored.header.dag.is_some()
+            if let Some((no, stored)) = events::placed(db, room, id)?
                 && stored.event.depth >= min_depth
             {
                 unvisited.push((stored.event.depth, Reverse(stored.event.origin_server_ts), no));

@@ -152,6 +152,14 @@ pub fn by_id(db: &impl Read, room: RoomNo, id: &EventId) -> Result<Option<(Event
     }
 }
 
+/// An event of a room by its id, if it has a place in the room's DAG.
+///
+/// # Errors
+/// As the database says.
+pub fn placed(db: &impl Read, room: RoomNo, id: &EventId) -> Result<Option<(EventNo, Arc<StoredEvent>)>> {
+    Ok(by_id(db, room, id)?.filter(|(_, stored)| stored.is_placed()))
+}
+
 /// An event by its number.
 ///
 /// # Errors

@@ -82,7 +82,7 @@ pub fn graph(db: &impl Read, room: RoomNo, last: usize) -> Result<Graph> {
         }
         // Of an outlier nobody expects to have the parents.
         for id in stored.event.prev_events.iter().filter(|_| stored.header.dag.is_some()) {
-            if events::by_id(db, room, id)?.is_none_or(|(_, parent)| parent.header.dag.is_none()) {
+            if events::placed(db, room, id)?.is_none() {
                 graph.missing.insert(id.clone());
             }
         }

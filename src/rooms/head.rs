@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use protocol::{event::Event, version::RoomVersion};
 use serde::{Deserialize, Serialize};
-use store::{Owner, Read, RoomNo, Table, Tx};
+use store::{Lock, Owner, Pending, Read, RoomNo, Store, Table, Tx};
 
 use crate::{Error, EventNo, Pos, Result, numbers, numbers::Room, state, state::Root};
 
@@ -101,4 +101,18 @@ impl<'t, 's> OpenRoom<'t, 's> {
         self.tx.put(&HEADS, &self.no, &self.head)?;
         Ok(())
     }
+}
+
+/// Changes a room that exists in a transaction that holds its lock, and stores its moved end.
+pub(crate) fn change<T>(
+    store: &Store,
+    room: RoomNo,
+    change: impl FnOnce(&mut OpenRoom<'_, '_>) -> Result<T>,
+) -> Result<Pending<T>> {
+    store.transact(&[Lock::Room(room)], |tx| {
+        let mut open = OpenRoom::new(tx, room)?;
+        let changed = change(&mut open)?;
+        open.save()?;
+        Ok(changed)
+    })
 }

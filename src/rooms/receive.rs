@@ -22,7 +22,7 @@ use crate::{
     Error, EventNo, Pos, Result,
     append::{self, Accepted, Place},
     events::{self, Standing, StoredEvent},
-    head::OpenRoom,
+    head::{self, OpenRoom},
     numbers, outgoing, resolve,
     send::Identity,
     servers,
@@ -62,12 +62,7 @@ pub const OUTLIERS_MAX: usize = 1_000;
 /// # Errors
 /// [`Error::UnknownRoom`], [`Error::TooComplex`].
 pub fn receive(store: &Store, room: RoomNo, event: Verified) -> Result<Pending<Outcome>> {
-    store.transact(&[Lock::Room(room)], |tx| {
-        let mut open = OpenRoom::new(tx, room)?;
-        let outcome = receive_in(&mut open, &event.into_event(), None)?;
-        open.save()?;
-        Ok(outcome)
-    })
+    head::change(store, room, |open| receive_in(open, &event.into_event(), None))
 }
 
 /// Receives an event that this server signed too, or that it answers for, and so tells the other servers of: a join by way of this server, an
@@ -76,14 +71,12 @@ pub fn receive(store: &Store, room: RoomNo, event: Verified) -> Result<Pending<O
 /// # Errors
 /// As [`receive`].
 pub fn receive_and_tell(store: &Store, identity: &Identity, room: RoomNo, event: Verified) -> Result<Pending<Outcome>> {
-    store.transact(&[Lock::Room(room)], |tx| {
-        let mut open = OpenRoom::new(tx, room)?;
+    head::change(store, room, |open| {
         let event = event.into_event();
-        let outcome = receive_in(&mut open, &event, None)?;
+        let outcome = receive_in(open, &event, None)?;
         if let Outcome::Accepted(no) = outcome {
-            outgoing::push(&mut open, &identity.server_name, &event, no)?;
+            outgoing::push(open, &identity.server_name, &event, no)?;
         }
-        open.save()?;
         Ok(outcome)
     })
 }
@@ -100,14 +93,11 @@ pub fn enter(
     join: Verified,
     before: &[OwnedEventId],
 ) -> Result<Pending<Outcome>> {
-    store.transact(&[Lock::Room(room)], |tx| {
-        let mut open = OpenRoom::new(tx, room)?;
+    head::change(store, room, |open| {
         if !servers::is_in(open.tx, room, &identity.server_name)? {
             open.head.extremities.clear();
         }
-        let outcome = receive_in(&mut open, &join.into_event(), Some(before))?;
-        open.save()?;
-        Ok(outcome)
+        receive_in(open, &join.into_event(), Some(before))
     })
 }
 
@@ -116,12 +106,7 @@ pub fn enter(
 /// # Errors
 /// [`Error::UnknownRoom`], [`Error::NotFound`] where an event of the state is not here, [`Error::TooComplex`].
 pub fn receive_with_state(store: &Store, room: RoomNo, event: Verified, before: &[OwnedEventId]) -> Result<Pending<Outcome>> {
-    store.transact(&[Lock::Room(room)], |tx| {
-        let mut open = OpenRoom::new(tx, room)?;
-        let outcome = receive_in(&mut open, &event.into_event(), Some(before))?;
-        open.save()?;
-        Ok(outcome)
-    })
+    head::change(store, room, |open| receive_in(open, &event.into_event(), Some(before)))
 }
 
 /// Stores events that others cite, of which the place in the DAG is not known: each is checked against its auth events, which
@@ -130,12 +115,7 @@ pub fn receive_with_state(store: &Store, room: RoomNo, event: Verified, before: 
 /// # Errors
 /// [`Error::UnknownRoom`], [`Error::TooLarge`] beyond [`OUTLIERS_MAX`].
 pub fn receive_outliers(store: &Store, room: RoomNo, outliers: Vec<Verified>) -> Result<Pending<BTreeSet<OwnedEventId>>> {
-    store.transact(&[Lock::Room(room)], |tx| {
-        let mut open = OpenRoom::new(tx, room)?;
-        let missing = put_outliers(&mut open, outliers)?;
-        open.save()?;
-        Ok(missing)
-    })
+    head::change(store, room, |open| put_outliers(open, outliers))
 }
 
 /// Makes a room known of which this server is becoming a member: its create event, which others lead to. Nobody is in it before [`enter`] had
@@ -222,17 +202,15 @@ pub fn receive_history(
     if events.len() > OUTLIERS_MAX {
         return Err(Error::TooLarge { what: "list of events", limit: OUTLIERS_MAX });
     }
-    store.transact(&[Lock::Room(room)], |tx| {
-        let mut open = OpenRoom::new(tx, room)?;
+    head::change(store, room, |open| {
         let mut pos = Pos(open.head.first.0 - i64::try_from(events.len()).unwrap_or(i64::MAX));
         open.head.first = pos;
         let mut shown = 0;
         for (event, given) in events {
-            shown += usize::from(receive_older(&mut open, &event.into_event(), given, pos)?);
+            shown += usize::from(receive_older(open, &event.into_event(), given, pos)?);
             pos = Pos(pos.0 + 1);
         }
-        timeline::narrow_gap(&mut open, gap)?;
-        open.save()?;
+        timeline::narrow_gap(open, gap)?;
         Ok(shown)
     })
 }
@@ -357,9 +335,9 @@ fn cited_events(room: &OpenRoom<'_, '_>, event: &Event) -> Result<Found<Arc<Stor
 fn parents(room: &OpenRoom<'_, '_>, event: &Event) -> Result<Found<EventNo>> {
     let mut found = Found { here: Vec::new(), missing: Vec::new() };
     for id in &event.prev_events {
-        match events::by_id(room.tx, room.no, id)? {
-            Some((no, stored)) if stored.header.dag.is_some() => found.here.push(no),
-            _ => found.missing.push(id.clone()),
+        match events::placed(room.tx, room.no, id)? {
+            Some((no, _)) => found.here.push(no),
+            None => found.missing.push(id.clone()),
         }
     }
     Ok(found)

@@ -159,19 +159,31 @@ pub(crate) fn send_in(
     now_ms: u64,
 ) -> Result<(EventNo, Arc<Event>)> {
     guests::check(room, sender, &new)?;
+    let (place, event) = prepare(room, identity, sender, new, now_ms)?;
+    let no = append(room, Accepted::at(place, Arc::clone(&event), txn))?;
+    outgoing::push(room, &identity.server_name, &event, no)?;
+    Ok((no, event))
+}
+
+/// An event at the end of a room that is open, which its rules allow, and its place.
+pub(crate) fn prepare(
+    room: &mut OpenRoom<'_, '_>,
+    identity: &Identity,
+    sender: &Sender,
+    new: NewEvent,
+    now_ms: u64,
+) -> Result<(Place, Arc<Event>)> {
     let place = end(room)?;
     let event = build(room, identity, sender, new, &place, now_ms)?;
     room.with_state(place.before, |state| auth::authorize(room.version, &event, state))??;
     if place.before != room.head.state {
         room.with_state(room.head.state, |state| auth::authorize(room.version, &event, state))??;
     }
-    let no = append(room, Accepted::at(place, Arc::clone(&event), txn))?;
-    outgoing::push(room, &identity.server_name, &event, no)?;
-    Ok((no, event))
+    Ok((place, event))
 }
 
 /// Where the next event of a local user hangs: after the forward extremities, or the newest of them where they are many.
-pub(crate) fn end(room: &mut OpenRoom<'_, '_>) -> Result<Place> {
+fn end(room: &mut OpenRoom<'_, '_>) -> Result<Place> {
     let all = &room.head.extremities;
     if all.len() <= PREV_EVENTS_MAX {
         return Ok(Place { parents: all.clone(), before: room.head.state });

@@ -2,14 +2,16 @@
 //!
 //! Specification: server-server API, "GET make_join", "GET make_leave", "GET make_knock".
 
-use protocol::{auth, json::Object};
+use std::sync::Arc;
+
+use protocol::{event::Event, json::Object};
 use ruma::{OwnedUserId, UserId};
 use store::{Lock, Pending, RoomNo, Store, UserNo};
 use users::numbers as user_numbers;
 
 use crate::{
     Error, NewEvent, Result,
-    head::OpenRoom,
+    head::{self, OpenRoom},
     members::{self, Membership},
     membership,
     send::{self, Identity, Sender},
@@ -31,18 +33,16 @@ pub fn own_membership(
     to: Membership,
     now_ms: u64,
 ) -> Result<Pending<Object>> {
-    store.transact(&[Lock::Room(room)], |tx| {
-        let sender = Sender { no: user_numbers::number(tx, user)?.unwrap_or(NOBODY), id: user.to_owned() };
-        let standing = members::user_room(tx, sender.no, room)?;
-        let mut open = OpenRoom::new(tx, room)?;
+    head::change(store, room, |open| {
+        let sender = Sender { no: user_numbers::number(open.tx, user)?.unwrap_or(NOBODY), id: user.to_owned() };
+        let standing = members::user_room(open.tx, sender.no, room)?;
         let mut content = Object::new();
         if to == Membership::Join
-            && let Some(by) = membership::authoriser(&open, identity, &sender, standing.as_ref())?
+            && let Some(by) = membership::authoriser(open, identity, &sender, standing.as_ref())?
         {
             content.insert("join_authorised_via_users_server".to_owned(), by.as_str().into());
         }
-        let event = draft(&mut open, identity, &sender, NewEvent::member(user, to, content), now_ms)?;
-        open.save()?;
+        let (_, event) = send::prepare(open, identity, &sender, NewEvent::member(user, to, content), now_ms)?;
         let mut template = event.object()?;
         for key in ["hashes", "signatures", "event_id", "unsigned"] {
             template.remove(key);
@@ -63,27 +63,8 @@ pub fn unsent(
     sender: &Sender,
     new: NewEvent,
     now_ms: u64,
-) -> Result<Pending<std::sync::Arc<protocol::event::Event>>> {
-    store.transact(&[Lock::Room(room)], |tx| {
-        let mut open = OpenRoom::new(tx, room)?;
-        let event = draft(&mut open, identity, sender, new, now_ms)?;
-        open.save()?;
-        Ok(event)
-    })
-}
-
-fn draft(
-    open: &mut OpenRoom<'_, '_>,
-    identity: &Identity,
-    sender: &Sender,
-    new: NewEvent,
-    now_ms: u64,
-) -> Result<std::sync::Arc<protocol::event::Event>> {
-    let place = send::end(open)?;
-    let event = send::build(open, identity, sender, new, &place, now_ms)?;
-    open.with_state(place.before, |state| auth::authorize(open.version, &event, state))??;
-    open.with_state(open.head.state, |state| auth::authorize(open.version, &event, state))??;
-    Ok(event)
+) -> Result<Pending<Arc<Event>>> {
+    head::change(store, room, |open| Ok(send::prepare(open, identity, sender, new, now_ms)?.1))
 }
 
 /// Whether a local user may let another one into a restricted room, as a join says ("Restricted rooms"). It must be asked before this server

@@ -54,10 +54,10 @@ fn missing(room: &OpenRoom<'_, '_>, ids: impl Iterator<Item = String>) -> Result
     let mut missing = Vec::new();
     for id in ids {
         let known = match <&EventId>::try_from(id.as_str()) {
-            Ok(known) => events::by_id(room.tx, room.no, known)?,
+            Ok(known) => events::placed(room.tx, room.no, known)?,
             Err(_) => continue,
         };
-        if known.is_none_or(|(_, stored)| stored.header.dag.is_none()) {
+        if known.is_none() {
             missing.push(id);
         }
     }

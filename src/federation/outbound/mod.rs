@@ -133,8 +133,6 @@ impl Federation {
             state.waiting.remove(&server);
             state.due.insert(server);
         }
-        drop(state);
-        self.outbound.changed.notify_one();
     }
 
     /// Tells servers something that may be lost: who does not answer now is not told.

@@ -36,6 +36,12 @@ pub(crate) enum Item {
     Edu(String),
 }
 
+impl Item {
+    fn message(edu: &Edu) -> Result<Self> {
+        Ok(Self::Edu(serde_json::to_string(edu).map_err(|error| Error::Internal(error.to_string()))?))
+    }
+}
+
 /// Where an item stands in a queue.
 pub(super) type Place = (Seq, u32);
 
@@ -78,9 +84,9 @@ impl Federation {
         outgoing::taken(tx, entries)?;
         for (seq, user) in changed {
             let Some((edu, servers)) = self.keys_changed(tx, *user, *seq)? else { continue };
-            let edu = serde_json::to_string(&edu).map_err(|error| Error::Internal(error.to_string()))?;
+            let message = Item::message(&edu)?;
             for server in servers {
-                put(tx, &server, &mut order, &Item::Edu(edu.clone()))?;
+                put(tx, &server, &mut order, &message)?;
                 reached.insert(server);
             }
         }
@@ -99,8 +105,7 @@ impl Federation {
         let queue = |tx: &mut Tx<'_>| -> Result<()> {
             let mut order = 0;
             for (server, edu) in messages.iter().filter(|(server, _)| server != self.name()) {
-                let edu = serde_json::to_string(edu).map_err(|error| Error::Internal(error.to_string()))?;
-                put(tx, server, &mut order, &Item::Edu(edu))?;
+                put(tx, server, &mut order, &Item::message(edu)?)?;
             }
             Ok(())
         };
@@ -136,8 +141,7 @@ impl Federation {
             }
         }
         if events > QUEUE_MAX {
-            let drop = |tx: &mut Tx<'_>| older.iter().try_for_each(|(seq, order)| tx.delete(&QUEUE, &(number, *seq, *order)));
-            self.store.transact(&[], drop)?.soft();
+            self.store.transact(&[], |tx| remove(tx, number, &older))?.soft();
             // What was under way is another transaction now.
             self.outbound.state.lock().under_way.remove(server);
         }
@@ -147,11 +151,14 @@ impl Federation {
     /// Takes what a server has acknowledged out of its queue.
     pub(super) async fn acknowledged(&self, server: &ServerName, places: &[Place]) -> Result<()> {
         let Some(number) = self.store.snapshot().get(&NUMBERS, &server.as_str())? else { return Ok(()) };
-        let sent = |tx: &mut Tx<'_>| places.iter().try_for_each(|(seq, order)| tx.delete(&QUEUE, &(number, *seq, *order)));
-        self.store.transact(&[], sent)?.durable().await?;
+        self.store.transact(&[], |tx| remove(tx, number, places))?.durable().await?;
         self.outbound.state.lock().under_way.remove(server);
         Ok(())
     }
+}
+
+fn remove(tx: &mut Tx<'_>, server: u32, places: &[Place]) -> store::Result<()> {
+    places.iter().try_for_each(|(seq, order)| tx.delete(&QUEUE, &(server, *seq, *order)))
 }
 
 fn put(tx: &mut Tx<'_>, server: &ServerName, order: &mut u32, item: &Item) -> Result<()> {

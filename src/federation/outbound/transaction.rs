@@ -10,10 +10,9 @@ use store::{Lead, Range, Read as _};
 
 use super::queue::{Item, NUMBERS, Place, QUEUE};
 use crate::{
-    Error, Federation, Result,
-    edus::Edu,
+    Federation, Result,
     inbound::{EDUS_MAX, PDUS_MAX},
-    known::raw,
+    known::{raw, written},
 };
 
 /// What a transaction says.
@@ -79,7 +78,6 @@ impl Federation {
     }
 
     fn next_fleeting(&self, server: &ServerName) -> Result<Option<Transaction>> {
-        let written = |edu: &Edu| serde_json::value::to_raw_value(edu).map_err(|error| Error::Internal(error.to_string()));
         let edus = self.outbound.fleeting(server).iter().map(written).collect::<Result<Vec<_>>>()?;
         if edus.is_empty() {
             return Ok(None);
@@ -98,7 +96,6 @@ impl Federation {
         places: Vec<Place>,
     ) -> Result<Transaction> {
         let body = Body { origin: self.name(), origin_server_ts, pdus, edus };
-        let body = serde_json::value::to_raw_value(&body).map_err(|error| Error::Internal(error.to_string()))?;
-        Ok(Transaction { id, body, places })
+        Ok(Transaction { id, body: written(&body)?, places })
     }
 }

@@ -70,7 +70,7 @@ async fn set_room(
     call: Call<Session>,
     request: With<set_room_account_data::v3::Request, Box<RawValue>>,
 ) -> Result<set_room_account_data::v3::Response> {
-    let id = RoomId::parse(request.arg(1)).map_err(|_| Error::invalid_param("The path names no room id"))?;
+    let id = request.room_arg(1)?;
     let room = room(&call, &request.user_arg(0)?, &id)?;
     account_data::set(&call.server.store, call.session.user, Some(room), request.arg(2), &request.body)?.durable().await?;
     Ok(set_room_account_data::v3::Response::new())
@@ -85,7 +85,7 @@ async fn set_tag(
     call: Call<Session>,
     request: With<create_tag::v3::Request, Map<String, Value>>,
 ) -> Result<create_tag::v3::Response> {
-    let id = RoomId::parse(request.arg(1)).map_err(|_| Error::invalid_param("The path names no room id"))?;
+    let id = request.room_arg(1)?;
     let room = room(&call, &request.user_arg(0)?, &id)?;
     let tag = request.arg(2).to_owned();
     account_data::set_tag(&call.server.store, call.session.user, room, &tag, request.body)?.durable().await?;

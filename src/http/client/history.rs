@@ -66,10 +66,10 @@ const BACKFILLS_MAX: usize = 3;
 
 async fn messages(call: Call<Session>, request: get_messages::Request) -> Result<get_messages::Response> {
     for _ in 0..BACKFILLS_MAX {
-        let lacking = messages_at(&call, &request, call.snapshot())?.1;
+        let (response, lacking) = messages_at(&call, &request, call.snapshot())?;
         match lacking {
             Some(gap) if call.server.federation.backfill(&request.room_id, gap).await? => {}
-            _ => break,
+            _ => return Ok(response),
         }
     }
     Ok(messages_at(&call, &request, call.snapshot())?.0)

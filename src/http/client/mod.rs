@@ -46,7 +46,7 @@ mod with;
 pub(crate) use directory::page_of_rooms;
 pub(crate) use media::wanted as wanted_thumbnail;
 pub(crate) use profile::shown;
-pub(crate) use with::With;
+pub(crate) use with::{Nothing, With};
 
 use crate::route::Route;
 

@@ -7,11 +7,10 @@ use ruma::{
     authentication::TokenType,
     metadata,
 };
-use serde::Deserialize;
 use serde_json::{Value, json};
 use users::{numbers, openid};
 
-use super::with::{With, own};
+use super::with::{Nothing, With, own};
 use crate::{
     Call, Class, Error, Json, Result, Route,
     auth::{Public, Session, User},
@@ -42,9 +41,6 @@ mod asked {
     pub(super) struct Request;
     metadata! { method: GET, rate_limited: true, authentication: NoAuthentication, path: "/_matrix/federation/v1/openid/userinfo" }
 }
-
-#[derive(Deserialize)]
-struct Nothing {}
 
 async fn user_info(call: Call<()>, request: With<asked::Request, Nothing>) -> Result<Json<Value>> {
     let db = call.snapshot();

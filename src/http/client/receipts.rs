@@ -2,7 +2,7 @@
 
 use rooms::receipts::{self, Kind, Mark, Thread};
 use ruma::{
-    EventId, RoomId,
+    RoomId,
     api::client::{
         read_marker::set_read_marker::v3 as set_read_marker,
         receipt::create_receipt::v3::{self as create_receipt, ReceiptType},
@@ -32,8 +32,8 @@ struct Body {
 }
 
 async fn receipt(call: Call<Session>, request: With<create_receipt::Request, Body>) -> Result<create_receipt::Response> {
-    let room_id = RoomId::parse(request.arg(0)).map_err(|_| Error::invalid_param("The path names no room id"))?;
-    let event = EventId::parse(request.arg(2)).map_err(|_| Error::invalid_param("The path names no event id"))?;
+    let room_id = request.room_arg(0)?;
+    let event = request.event_arg(2)?;
     let thread = match &request.body.thread_id {
         None => None,
         Some(Value::String(id)) => Some(id.as_str()),

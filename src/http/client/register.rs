@@ -24,7 +24,7 @@ use users::{
 
 use super::{
     uiaa::{Auth, interactive},
-    with::With,
+    with::{Nothing, With},
 };
 use crate::{
     Call, Class, Error, Json, Result, Route, Server,
@@ -224,9 +224,6 @@ mod scripted {
     pub(super) struct Request;
     metadata! { method: POST, rate_limited: true, authentication: NoAuthentication, path: "/_synapse/admin/v1/register" }
 }
-
-#[derive(Deserialize)]
-struct Nothing {}
 
 fn secret(server: &Server) -> Result<&str> {
     let secret = server.users.registration.shared_secret.as_deref().filter(|secret| !secret.is_empty());

@@ -1,7 +1,7 @@
 //! Typing notifications ("Typing Notifications").
 
 use rooms::typing::{self, TIMEOUT_DEFAULT_MS};
-use ruma::{RoomId, api::client::typing::create_typing_event::v3 as create_typing_event};
+use ruma::api::client::typing::create_typing_event::v3 as create_typing_event;
 use serde::Deserialize;
 
 use super::{
@@ -10,7 +10,7 @@ use super::{
     with::{With, own},
 };
 use crate::{
-    Call, Class, Error, Result, Route,
+    Call, Class, Result, Route,
     auth::{Session, User},
     endpoint,
 };
@@ -27,7 +27,7 @@ struct Body {
 }
 
 async fn set(call: Call<Session>, request: With<create_typing_event::Request, Body>) -> Result<create_typing_event::Response> {
-    let room_id = RoomId::parse(request.arg(0)).map_err(|_| Error::invalid_param("The path names no room id"))?;
+    let room_id = request.room_arg(0)?;
     own(&call.session, &request.user_arg(1)?)?;
     let Body { typing, timeout } = request.body;
     let timeout_ms = typing.then(|| timeout.unwrap_or(TIMEOUT_DEFAULT_MS));

@@ -5,10 +5,10 @@ use std::marker::PhantomData;
 
 use http::Method;
 use ruma::{
-    OwnedUserId, UserId,
+    EventId, OwnedEventId, OwnedRoomId, OwnedUserId, RoomId, UserId,
     api::{IncomingRequest, Metadata, error::DeserializationError},
 };
-use serde::de::DeserializeOwned;
+use serde::{Deserialize, de::DeserializeOwned};
 
 use crate::{Error, Json, Result, auth::Session};
 
@@ -22,6 +22,10 @@ pub(crate) struct With<R, B> {
     pub(crate) body: B,
     place: PhantomData<fn() -> R>,
 }
+
+/// The body of a request that needs none.
+#[derive(Deserialize)]
+pub(crate) struct Nothing {}
 
 impl<R: Metadata, B> Metadata for With<R, B> {
     const METHOD: Method = R::METHOD;
@@ -53,6 +57,21 @@ impl<R, B> With<R, B> {
     /// An argument of the path.
     pub(crate) fn arg(&self, index: usize) -> &str {
         self.args.get(index).map_or("", String::as_str)
+    }
+
+    /// The query.
+    pub(crate) fn query<T: DeserializeOwned>(&self) -> Result<T> {
+        serde_html_form::from_str(&self.query).map_err(|error| Error::invalid_param(error.to_string()))
+    }
+
+    /// An argument of the path that is a room id.
+    pub(crate) fn room_arg(&self, index: usize) -> Result<OwnedRoomId> {
+        RoomId::parse(self.arg(index)).map_err(|_| Error::invalid_param("The path names no room id"))
+    }
+
+    /// An argument of the path that is an event id.
+    pub(crate) fn event_arg(&self, index: usize) -> Result<OwnedEventId> {
+        EventId::parse(self.arg(index)).map_err(|_| Error::invalid_param("The path names no event id"))
     }
 
     /// An argument of the path that is a user id.

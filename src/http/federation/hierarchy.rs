@@ -5,14 +5,14 @@ use serde::Deserialize;
 use views::hierarchy::{Level, level};
 
 use super::{Origin, federated};
-use crate::{Call, Class, Error, Json, Result, Route, client::With};
+use crate::{
+    Call, Class, Error, Json, Result, Route,
+    client::{Nothing, With},
+};
 
 pub(super) fn routes() -> Vec<Route> {
     vec![federated(Class::Federation.cost(10), answer)]
 }
-
-#[derive(Deserialize)]
-struct Nothing {}
 
 async fn answer(call: Call<Origin>, request: With<hierarchy::Request, Nothing>) -> Result<Json<Level>> {
     #[derive(Deserialize)]
@@ -21,7 +21,7 @@ async fn answer(call: Call<Origin>, request: With<hierarchy::Request, Nothing>) 
         suggested_only: bool,
     }
     let id = RoomId::parse(request.arg(0)).map_err(|_| Error::invalid_param("The path names no room"))?;
-    let query: Query = serde_html_form::from_str(&request.query).map_err(|error| Error::invalid_param(error.to_string()))?;
+    let query: Query = request.query()?;
     let (db, server) = (call.snapshot(), call.session.server_name.clone());
     let found = call.server.blocking(move || -> Result<Level> {
         let room = rooms::numbers::number(&db, &id)?.ok_or(rooms::Error::UnknownRoom)?;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use federation::history::{Closest, State};
 use rooms::timeline::Direction;
 use ruma::{
-    EventId, OwnedEventId, OwnedRoomId, OwnedServerName, RoomId,
+    OwnedEventId, OwnedServerName,
     api::federation::{
         authorization::get_event_authorization::v1 as event_auth,
         backfill::get_backfill::v1 as backfill,
@@ -15,11 +15,14 @@ use ruma::{
         },
     },
 };
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::{Origin, federated};
-use crate::{Call, Class, Error, Json, Result, Route, client::With};
+use crate::{
+    Call, Class, Error, Json, Result, Route,
+    client::{Nothing, With},
+};
 
 pub(super) fn routes() -> Vec<Route> {
     vec![
@@ -33,9 +36,6 @@ pub(super) fn routes() -> Vec<Route> {
     ]
 }
 
-#[derive(Deserialize)]
-struct Nothing {}
-
 /// Events as this server sends them.
 #[derive(Serialize)]
 struct Pdus {
@@ -48,20 +48,8 @@ fn pdus(call: &Call<Origin>, pdus: Vec<Box<RawValue>>) -> Json<Pdus> {
     Json(Pdus { origin: call.server.name.clone(), origin_server_ts: call.now_ms(), pdus })
 }
 
-pub(super) fn room_arg<R, B>(request: &With<R, B>, index: usize) -> Result<OwnedRoomId> {
-    RoomId::parse(request.arg(index)).map_err(|_| Error::invalid_param("The path names no room id"))
-}
-
-pub(super) fn event_arg<R, B>(request: &With<R, B>, index: usize) -> Result<OwnedEventId> {
-    EventId::parse(request.arg(index)).map_err(|_| Error::invalid_param("The path names no event id"))
-}
-
-fn query<T: DeserializeOwned, R, B>(request: &With<R, B>) -> Result<T> {
-    serde_html_form::from_str(&request.query).map_err(|error| Error::invalid_param(error.to_string()))
-}
-
 async fn event(call: Call<Origin>, request: With<get_event::Request, Nothing>) -> Result<Json<Pdus>> {
-    let event = call.server.federation.event_for(&call.session.server_name, &event_arg(&request, 0)?)?;
+    let event = call.server.federation.event_for(&call.session.server_name, &request.event_arg(0)?)?;
     Ok(pdus(&call, vec![event]))
 }
 
@@ -71,7 +59,7 @@ struct At {
 }
 
 async fn state(call: Call<Origin>, request: With<room_state::Request, Nothing>) -> Result<Json<State<Box<RawValue>>>> {
-    let (room, At { event_id }) = (room_arg(&request, 0)?, query(&request)?);
+    let (room, At { event_id }) = (request.room_arg(0)?, request.query()?);
     let (server, origin) = (call.server.clone(), call.session.server_name);
     let state = call.server.blocking(move || server.federation.state_for(&origin, &room, &event_id));
     Ok(Json(state.await?))
@@ -84,7 +72,7 @@ struct StateIds {
 }
 
 async fn state_ids(call: Call<Origin>, request: With<room_state_ids::Request, Nothing>) -> Result<Json<StateIds>> {
-    let (room, At { event_id }) = (room_arg(&request, 0)?, query(&request)?);
+    let (room, At { event_id }) = (request.room_arg(0)?, request.query()?);
     let (server, origin) = (call.server.clone(), call.session.server_name);
     let ids = call.server.blocking(move || server.federation.state_ids_for(&origin, &room, &event_id)).await?;
     Ok(Json(StateIds { pdu_ids: ids.state, auth_chain_ids: ids.auth_chain }))
@@ -96,7 +84,7 @@ struct AuthChain {
 }
 
 async fn auth_chain(call: Call<Origin>, request: With<event_auth::Request, Nothing>) -> Result<Json<AuthChain>> {
-    let (room, event) = (room_arg(&request, 0)?, event_arg(&request, 1)?);
+    let (room, event) = (request.room_arg(0)?, request.event_arg(1)?);
     let auth_chain = call.server.federation.auth_chain_for(&call.session.server_name, &room, &event)?;
     Ok(Json(AuthChain { auth_chain }))
 }
@@ -108,7 +96,7 @@ async fn older(call: Call<Origin>, request: With<backfill::Request, Nothing>) ->
         v: Vec<OwnedEventId>,
         limit: usize,
     }
-    let (room, Query { v, limit }) = (room_arg(&request, 0)?, query(&request)?);
+    let (room, Query { v, limit }) = (request.room_arg(0)?, request.query()?);
     let found = call.server.federation.history_for(&call.session.server_name, &room, &v, limit)?;
     Ok(pdus(&call, found))
 }
@@ -133,7 +121,7 @@ struct Events {
 }
 
 async fn missing(call: Call<Origin>, request: With<missing_events::Request, Between>) -> Result<Json<Events>> {
-    let room = room_arg(&request, 0)?;
+    let room = request.room_arg(0)?;
     let Between { earliest_events, latest_events, min_depth, limit } = request.body;
     let (federation, origin) = (&call.server.federation, &call.session.server_name);
     let events = federation.between_for(origin, &room, &earliest_events, &latest_events, (min_depth, limit))?;
@@ -146,7 +134,7 @@ async fn closest(call: Call<Origin>, request: With<by_timestamp::Request, Nothin
         ts: u64,
         dir: String,
     }
-    let (room, Query { ts, dir }) = (room_arg(&request, 0)?, query(&request)?);
+    let (room, Query { ts, dir }) = (request.room_arg(0)?, request.query()?);
     let direction = match dir.as_str() {
         "f" => Direction::Forward,
         "b" => Direction::Backward,

@@ -11,7 +11,12 @@ use ruma::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{Call, Class, Error, Json, Result, Route, auth::Public, client::With, endpoint};
+use crate::{
+    Call, Class, Error, Json, Result, Route,
+    auth::Public,
+    client::{Nothing, With},
+    endpoint,
+};
 
 /// Servers that one request asks about, at most.
 const SERVERS_MAX: usize = 256;
@@ -23,9 +28,6 @@ pub(super) fn routes() -> Vec<Route> {
         endpoint(Public, Class::Federation.cost(50), many),
     ]
 }
-
-#[derive(Deserialize)]
-struct Nothing {}
 
 async fn publish(call: Call<()>, _: With<own::Request, Nothing>) -> Result<Json<Object>> {
     check_enabled(&call)?;
@@ -44,7 +46,7 @@ async fn one(call: Call<()>, request: With<query_one::Request, Nothing>) -> Resu
     }
     check_enabled(&call)?;
     let server = ServerName::parse(request.arg(0)).map_err(|_| Error::invalid_param("The path names no server"))?;
-    let query: Query = serde_html_form::from_str(&request.query).map_err(|error| Error::invalid_param(error.to_string()))?;
+    let query: Query = request.query()?;
     let until_ms = query.minimum_valid_until_ts.unwrap_or_else(|| call.now_ms());
     let wanted = [(server, (BTreeMap::new(), until_ms))].into();
     Ok(Json(Documents { server_keys: call.server.federation.notarized(wanted).await? }))

@@ -18,11 +18,11 @@ use ruma::api::federation::membership::{
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json, value::RawValue};
 
-use super::{
-    Origin, federated,
-    history::{event_arg, room_arg},
+use super::{Origin, federated};
+use crate::{
+    Call, Class, Error, Json, Result, Route,
+    client::{Nothing, With},
 };
-use crate::{Call, Class, Error, Json, Result, Route, client::With};
 
 /// An event, perhaps with the state that identifies its room.
 const BODY_MAX: usize = 8 << 20;
@@ -64,21 +64,18 @@ mod send_leave_v1 {
     }
 }
 
-#[derive(Deserialize)]
-struct Nothing {}
-
 async fn template<R>(call: Call<Origin>, request: With<R, Nothing>, to: Membership) -> Result<Json<Template>> {
     #[derive(Deserialize)]
     struct Query {
         #[serde(default)]
         ver: Vec<String>,
     }
-    let Query { mut ver } = serde_html_form::from_str(&request.query).map_err(|error| Error::invalid_param(error.to_string()))?;
+    let Query { mut ver } = request.query()?;
     if ver.is_empty() {
         ver.push("1".to_owned());
     }
     let versions = (to != Membership::Leave).then_some(ver.as_slice());
-    let (room, user) = (room_arg(&request, 0)?, request.user_arg(1)?);
+    let (room, user) = (request.room_arg(0)?, request.user_arg(1)?);
     Ok(Json(call.server.federation.template(&call.session.server_name, &room, &user, to, versions).await?))
 }
 
@@ -100,8 +97,8 @@ async fn take_join<R>(call: Call<Origin>, request: With<R, Object>) -> Result<Jo
         #[serde(default)]
         omit_members: bool,
     }
-    let query: Query = serde_html_form::from_str(&request.query).map_err(|error| Error::invalid_param(error.to_string()))?;
-    let (room, event) = (room_arg(&request, 0)?, event_arg(&request, 1)?);
+    let query: Query = request.query()?;
+    let (room, event) = (request.room_arg(0)?, request.event_arg(1)?);
     let federation = &call.server.federation;
     Ok(federation.take_join(&call.session.server_name, &room, &event, request.body, query.omit_members).await?)
 }
@@ -121,14 +118,14 @@ struct Knocked {
 }
 
 async fn knock(call: Call<Origin>, request: With<send_knock::Request, Object>) -> Result<Json<Knocked>> {
-    let (room, event) = (room_arg(&request, 0)?, event_arg(&request, 1)?);
+    let (room, event) = (request.room_arg(0)?, request.event_arg(1)?);
     let federation = &call.server.federation;
     federation.take_member(&call.session.server_name, &room, &event, request.body, Membership::Knock).await?;
     Ok(Json(Knocked { knock_room_state: federation.told_of_knock(&room, &event)? }))
 }
 
 async fn take_leave<R>(call: Call<Origin>, request: With<R, Object>) -> Result<()> {
-    let (room, event) = (room_arg(&request, 0)?, event_arg(&request, 1)?);
+    let (room, event) = (request.room_arg(0)?, request.event_arg(1)?);
     let federation = &call.server.federation;
     Ok(federation.take_member(&call.session.server_name, &room, &event, request.body, Membership::Leave).await?)
 }
@@ -149,7 +146,7 @@ struct Signed {
 }
 
 async fn invited(call: Call<Origin>, request: With<invite::Request, Invitation>) -> Result<Json<Signed>> {
-    let (room, event) = (room_arg(&request, 0)?, event_arg(&request, 1)?);
+    let (room, event) = (request.room_arg(0)?, request.event_arg(1)?);
     let federation = &call.server.federation;
     let event = federation.sign_invitation(&call.session.server_name, &room, &event, request.body).await?;
     Ok(Json(Signed { event }))
@@ -157,7 +154,7 @@ async fn invited(call: Call<Origin>, request: With<invite::Request, Invitation>)
 
 /// The form of old: the event alone, of room version 1 or 2, and what identifies the room in its `unsigned`.
 async fn invited_v1(call: Call<Origin>, request: With<invite_v1::Request, Object>) -> Result<Json<(u16, Signed)>> {
-    let (room, id) = (room_arg(&request, 0)?, event_arg(&request, 1)?);
+    let (room, id) = (request.room_arg(0)?, request.event_arg(1)?);
     let event = request.body;
     let told = event.get("unsigned").and_then(|unsigned| unsigned.get("invite_room_state")).cloned();
     let told = told.map(serde_json::from_value).transpose().map_err(|error| Error::bad_json(error.to_string()))?;

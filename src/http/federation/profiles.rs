@@ -8,15 +8,12 @@ use users::profiles;
 use super::{Origin, federated};
 use crate::{
     Call, Class, Error, Json, Result, Route,
-    client::{With, shown},
+    client::{Nothing, With, shown},
 };
 
 pub(super) fn routes() -> Vec<Route> {
     vec![federated(Class::Federation, profile)]
 }
-
-#[derive(Deserialize)]
-struct Nothing {}
 
 async fn profile(call: Call<Origin>, request: With<query_profile::Request, Nothing>) -> Result<Json<Object>> {
     #[derive(Deserialize)]

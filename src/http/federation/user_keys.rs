@@ -18,7 +18,10 @@ use users::{
 };
 
 use super::{Origin, federated};
-use crate::{Call, Class, Error, Json, Result, Route, client::With};
+use crate::{
+    Call, Class, Error, Json, Result, Route,
+    client::{Nothing, With},
+};
 
 /// The body of a query or claim: the devices of all this server's members of a large room.
 const MANY_DEVICES_BODY_MAX: usize = 4 << 20;
@@ -68,9 +71,6 @@ async fn claim(call: Call<Origin>, request: With<claim::Request, Claiming>) -> R
     let claimed = call.server.blocking(move || one_time_keys::claim(&store, &local)).await?;
     Ok(Json(ClaimedKeys { one_time_keys: claimed.durable().await? }))
 }
-
-#[derive(Deserialize)]
-struct Nothing {}
 
 #[derive(Serialize)]
 struct Devices {
