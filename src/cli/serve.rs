@@ -42,7 +42,9 @@ pub(super) fn run(place: &Place, serve: &Serve) -> Result<()> {
         let file = place.config.as_ref().map_or("no configuration file".into(), |path| path.display().to_string());
         tracing::info!(file, defaults = defaults.join(", "), "some settings have their defaults");
     }
-    let runtime = Builder::new_multi_thread().enable_all().build()?;
+    // Two at least: one of them may wait for the disk.
+    let workers = std::thread::available_parallelism().map_or(1, usize::from).max(2);
+    let runtime = Builder::new_multi_thread().worker_threads(workers).enable_all().build()?;
     let served = runtime.block_on(serve_until_stopped(config));
     runtime.shutdown_timeout(LAST_WORK);
     served

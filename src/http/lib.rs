@@ -23,6 +23,7 @@ pub mod testing;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod wakeful;
 
 pub use address::{Client, Network, Peer};
 pub use config::Config;

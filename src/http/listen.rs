@@ -6,6 +6,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     os::unix::fs::{FileTypeExt, PermissionsExt},
     path::{Path, PathBuf},
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -30,7 +31,7 @@ use tokio::{
 };
 use tower::ServiceExt;
 
-use crate::{Peer, Server, config, router, tls::Certificate};
+use crate::{Peer, Server, config, router, tls::Certificate, wakeful::Wakeful};
 
 /// Headers of a request, at most.
 const HEADERS_MAX: usize = 100;
@@ -243,8 +244,8 @@ impl Connection {
             router.clone().oneshot(request.map(Body::new))
         });
         let builder = builder(patience);
-        let serving = self.watcher.watch(builder.serve_connection(TokioIo::new(stream), service).into_owned());
-        tokio::pin!(serving);
+        let serving = pin!(self.watcher.watch(builder.serve_connection(TokioIo::new(stream), service).into_owned()));
+        let mut serving = Wakeful::new(serving);
         let result = tokio::select! {
             result = &mut serving => result,
             // The builder's own time limits begin once it knows the protocol, which a silent client never tells.

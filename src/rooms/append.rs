@@ -46,7 +46,7 @@ impl Accepted {
 /// Appends an event to the end of the room.
 pub(crate) fn append(room: &mut OpenRoom<'_, '_>, accepted: Accepted) -> Result<EventNo> {
     let Accepted { event, place, txn } = accepted;
-    let (no, mut stored) = known(room, &event)?;
+    let (no, mut stored, is_new) = known(room, &event)?;
     // An outlier may have been redacted.
     let event = Arc::clone(&stored.event);
     let pos = room.next_pos()?;
@@ -57,7 +57,7 @@ pub(crate) fn append(room: &mut OpenRoom<'_, '_>, accepted: Accepted) -> Result<
     stored.header.dag = Some(chains::link_in_dag(room, &place.parents, true)?);
     set_state(room, no, &mut stored, place.before)?;
     stored.header.current = stored.header.after;
-    put(room, no, &stored)?;
+    put(room, no, &stored, is_new)?;
     move_extremities(room, no, &stored)?;
     if room.head.state != stored.header.current {
         stored.header.current = room.head.state;
@@ -79,18 +79,18 @@ pub(crate) fn append(room: &mut OpenRoom<'_, '_>, accepted: Accepted) -> Result<
 
 /// Stores an event that is no part of the room's timeline, at its place in the DAG: one that failed a check.
 pub(crate) fn put_aside(room: &mut OpenRoom<'_, '_>, event: &Arc<Event>, place: &Place, standing: Standing) -> Result<EventNo> {
-    let (no, mut stored) = known(room, event)?;
+    let (no, mut stored, is_new) = known(room, event)?;
     stored.header.dag = Some(chains::link_in_dag(room, &place.parents, false)?);
     stored.header.standing = standing;
     set_state(room, no, &mut stored, place.before)?;
     stored.header.current = room.head.state;
-    put_refused(room, no, &stored)?;
+    put_refused(room, no, &stored, is_new)?;
     Ok(no)
 }
 
 /// Makes an event from before what is shown part of the room: its end stays where it is.
 pub(crate) fn put_older(room: &mut OpenRoom<'_, '_>, event: &Arc<Event>, place: &Place, pos: Pos) -> Result<EventNo> {
-    let (no, mut stored) = known(room, event)?;
+    let (no, mut stored, is_new) = known(room, event)?;
     // Redacted it may be already.
     let event = Arc::clone(&stored.event);
     stored.header.pos = Some(pos);
@@ -98,7 +98,7 @@ pub(crate) fn put_older(room: &mut OpenRoom<'_, '_>, event: &Arc<Event>, place: 
     stored.header.dag = Some(chains::link_in_dag(room, &place.parents, false)?);
     set_state(room, no, &mut stored, place.before)?;
     stored.header.current = stored.header.after;
-    put(room, no, &stored)?;
+    put(room, no, &stored, is_new)?;
     timeline::apply(room, &event, no, pos, place.parents.len())?;
     times::apply(room, no, event.origin_server_ts)?;
     relations::apply(room, &event, no, pos, stored.header.sender)?;
@@ -109,23 +109,23 @@ pub(crate) fn put_older(room: &mut OpenRoom<'_, '_>, event: &Arc<Event>, place: 
 
 /// Stores an event that others cite.
 pub(crate) fn put_outlier(room: &mut OpenRoom<'_, '_>, event: &Arc<Event>, standing: Standing) -> Result<EventNo> {
-    let (no, mut stored) = known(room, event)?;
+    let (no, mut stored, is_new) = known(room, event)?;
     stored.header.standing = standing;
-    put_refused(room, no, &stored)?;
+    put_refused(room, no, &stored, is_new)?;
     Ok(no)
 }
 
 /// Stores an event that is not shown, of which the log tells where it was refused.
-fn put_refused(room: &mut OpenRoom<'_, '_>, no: EventNo, stored: &StoredEvent) -> Result<()> {
-    put(room, no, stored)?;
+fn put_refused(room: &mut OpenRoom<'_, '_>, no: EventNo, stored: &StoredEvent, is_new: bool) -> Result<()> {
+    put(room, no, stored, is_new)?;
     refusals::log((room.no, &room.room), stored);
     expected::apply(room, &stored.header.id)
 }
 
-/// What is stored of the event, or a new row for it, with its link among auth chains.
-fn known(room: &mut OpenRoom<'_, '_>, event: &Arc<Event>) -> Result<(EventNo, StoredEvent)> {
+/// What is stored of the event, or a new row for it, with its link among auth chains; and whether it is new.
+fn known(room: &mut OpenRoom<'_, '_>, event: &Arc<Event>) -> Result<(EventNo, StoredEvent, bool)> {
     if let Some((no, stored)) = events::by_id(room.tx, room.no, &event.id)? {
-        return Ok((no, (*stored).clone()));
+        return Ok((no, (*stored).clone(), false));
     }
     room.head.events += 1;
     let no = EventNo(room.head.events);
@@ -138,7 +138,7 @@ fn known(room: &mut OpenRoom<'_, '_>, event: &Arc<Event>) -> Result<(EventNo, St
         }
         stored.header.auth = chains::link_by_auth(room, no, pair, &cited)?;
     }
-    Ok((no, stored))
+    Ok((no, stored, true))
 }
 
 fn set_state(room: &mut OpenRoom<'_, '_>, no: EventNo, stored: &mut StoredEvent, before: Root) -> Result<()> {
@@ -153,11 +153,9 @@ fn set_state(room: &mut OpenRoom<'_, '_>, no: EventNo, stored: &mut StoredEvent,
     Ok(())
 }
 
-fn put(room: &mut OpenRoom<'_, '_>, no: EventNo, stored: &StoredEvent) -> Result<()> {
-    if events::find(room.tx, &stored.header.id)?.is_some() {
-        return events::replace(room.tx, room.no, no, stored);
-    }
-    events::put(room.tx, room.no, no, stored)
+fn put(room: &mut OpenRoom<'_, '_>, no: EventNo, stored: &StoredEvent, is_new: bool) -> Result<()> {
+    let put = if is_new { events::put } else { events::replace };
+    put(room.tx, room.no, no, stored)
 }
 
 /// The new event takes the place of its ancestors among the extremities, and the current state is what these lead to. A parent

@@ -170,7 +170,7 @@ pub fn event(db: &impl Read, room: RoomNo, no: EventNo) -> Result<Arc<StoredEven
 
 /// Stores a new event.
 pub(crate) fn put(tx: &mut Tx<'_>, room: RoomNo, no: EventNo, stored: &StoredEvent) -> Result<()> {
-    tx.put(&EVENTS, &(room, no), stored)?;
+    tx.put_shared(&EVENTS, &(room, no), &Arc::new(stored.clone()))?;
     tx.put(&EVENT_NOS, &stored.header.id.as_str(), &(room, no))?;
     Ok(())
 }

@@ -106,6 +106,25 @@ impl World {
 }
 
 #[test]
+fn an_event_that_was_just_sent_is_kept_as_it_will_be_read() {
+    let world = World::new();
+    let alice = world.user("alice");
+    for version in RoomVersion::all() {
+        let (room, _) = world.room(&alice, version.id, Preset::PrivateChat);
+        let said = world.say(&alice, room, "a word, and another").unwrap();
+        let new = NewEvent { kind: "m.room.redaction".into(), redacts: Some(said), ..NewEvent::default() };
+        send::send(&world.store, &world.identity, &alice, room, new, None, 2500).unwrap().wait().unwrap();
+        let db = world.store.snapshot();
+        for kept in timeline::read(&db, room, Direction::Forward, Pos(i64::MIN), None).unwrap() {
+            let (kept, mut bytes) = (kept.unwrap().stored, Vec::new());
+            store::Value::encode(&*kept, &mut bytes).unwrap();
+            let read = <events::StoredEvent as store::Value>::decode(&bytes).unwrap();
+            assert_eq!(format!("{kept:?}"), format!("{read:?}"), "version {}", version.id);
+        }
+    }
+}
+
+#[test]
 fn a_room_of_every_version_is_made_and_chatted_in() {
     let world = World::new();
     let alice = world.user("alice");

@@ -16,8 +16,27 @@ use quick_cache::{Weighter, sync::Cache};
 use crate::tx::Erased;
 
 /// A row's table and key.
-type RowKey = (&'static str, Box<[u8]>);
+pub(crate) type RowKey = (&'static str, Box<[u8]>);
+/// A decoded row, and the bytes that encode it.
 type Row = (Arc<dyn Any + Send + Sync>, u32);
+
+/// A row for the cache.
+pub(crate) struct Fresh {
+    key: RowKey,
+    row: Row,
+}
+
+impl Fresh {
+    pub(crate) fn new<V: Send + Sync + 'static>(table: &'static str, key: &[u8], value: &Arc<V>, bytes: usize) -> Self {
+        let shared: Arc<dyn Any + Send + Sync> = Arc::clone(value) as _;
+        Self { key: (table, key.into()), row: (shared, u32::try_from(bytes).unwrap_or(u32::MAX)) }
+    }
+
+    /// Whether it is one of the changed rows, or of those that were erased.
+    pub(crate) fn is_gone(&self, changed: &[RowKey], erased: &[Erased]) -> bool {
+        changed.contains(&self.key) || is_erased(&self.key, erased)
+    }
+}
 
 /// What a cached row weighs beside its encoded bytes: keys, pointers, the shape of the decoded value.
 const OVERHEAD_BYTES: u64 = 160;
@@ -56,23 +75,17 @@ impl RowCache {
         self.changes.load(Ordering::SeqCst)
     }
 
-    /// Keeps a row read from a snapshot that was taken when there had been `changes`.
-    pub(crate) fn put<V: Send + Sync + 'static>(
-        &self,
-        table: &'static str,
-        key: &[u8],
-        row: &Arc<V>,
-        bytes: usize,
-        changes: u64,
-    ) {
-        if self.changes() != changes {
-            return;
-        }
-        let size = u32::try_from(bytes).unwrap_or(u32::MAX);
-        let shared: Arc<dyn Any + Send + Sync> = Arc::clone(row) as _;
-        self.rows.insert((table, key.into()), (shared, size));
-        if self.changes() != changes {
-            self.rows.remove(&Borrowed(table, key));
+    /// Keeps rows of a snapshot that was taken when there had been `changes`.
+    pub(crate) fn put(&self, rows: impl IntoIterator<Item = Fresh>, changes: u64) {
+        for Fresh { key, row } in rows {
+            if self.changes() != changes {
+                return;
+            }
+            let (table, bytes) = key.clone();
+            self.rows.insert(key, row);
+            if self.changes() != changes {
+                self.rows.remove(&Borrowed(table, &bytes));
+            }
         }
     }
 
@@ -83,12 +96,16 @@ impl RowCache {
         }
         self.changes.fetch_add(1, Ordering::SeqCst);
         if !erased.is_empty() {
-            self.rows.retain(|(table, key), _| !erased.iter().any(|(erased, prefix)| erased == table && key.starts_with(prefix)));
+            self.rows.retain(|key, _| !is_erased(key, erased));
         }
         for (table, key) in changed {
             self.rows.remove(&Borrowed(table, key));
         }
     }
+}
+
+fn is_erased((table, key): &RowKey, erased: &[Erased]) -> bool {
+    erased.iter().any(|(erased, prefix)| erased == table && key.starts_with(prefix))
 }
 
 /// A key to look up without owning it.

@@ -1,21 +1,27 @@
 //! The one door of durable change, with group commit.
 //!
-//! A transaction writes its batch under its owners' locks and lets go of them; a publisher thread then syncs the log once
-//! for all that wait, takes a snapshot of exactly what is synced, publishes it to readers, wakes watchers, and only then
-//! acknowledges. So readers never see a row that a crash could take back, and one room is not bound to one sync a message.
+//! A transaction writes its batch under its owners' locks and lets go of them. Then comes a round: the log is synced once for
+//! all that wait, a snapshot of exactly what is synced is published to readers, watchers are woken, and only then the writers
+//! are acknowledged. So readers never see a row that a crash could take back, and one room is not bound to one sync a message.
+//!
+//! Who waits first does the round itself, for to hand it to another thread and back costs as much CPU as the sync. What was
+//! written meanwhile, and what nobody waits for, is the publisher thread's.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
-use parking_lot::{Condvar, Mutex, RwLock};
+use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
 use rocksdb::{DB, WriteBatch, WriteOptions};
 use tokio::sync::oneshot;
 
 use crate::{
     Error, Lock, Owner, Result, RoomNo, Seq, Snapshot, Table, TableSpec, Topic, Tx, Value, Watch,
-    cache::RowCache,
+    cache::{Fresh, RowCache},
     lock::Locks,
     read::{Frozen, Published, corrupt, family},
     tx::{Finished, Within},
@@ -36,10 +42,19 @@ pub(crate) struct CommitState {
     touched: Vec<Topic>,
     /// To be woken though they did not change.
     woken: Vec<Topic>,
+    /// Rows to keep in the cache.
+    fresh: Vec<Fresh>,
     /// Why writes are refused, once the disk failed.
     failed: Option<Error>,
     closing: bool,
+    /// Whether a round is under way.
+    publishing: bool,
+    /// Whether the last round took too long to hold up a thread that has other work.
+    slow: bool,
 }
+
+/// A round that took longer makes the next the publisher thread's: a hand-over is little beside it.
+const SLOW: Duration = Duration::from_millis(2);
 
 /// What transactions did since the store was opened: what tests of costs count, for it does not depend on the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,8 +102,11 @@ impl Shared {
             waiting: Vec::new(),
             touched: Vec::new(),
             woken: Vec::new(),
+            fresh: Vec::new(),
             failed: None,
             closing: false,
+            publishing: false,
+            slow: false,
         };
         Self {
             db,
@@ -106,36 +124,64 @@ impl Shared {
 
     /// The publisher's thread.
     pub(crate) fn publish_until_closed(&self) {
+        let mut state = self.commit.lock();
         loop {
-            let mut state = self.commit.lock();
-            while state.waiting.is_empty() && !state.closing {
-                self.work.wait(&mut state);
+            match state.waiting.is_empty() {
+                true if state.closing => return,
+                false if !state.publishing => {
+                    self.publish(state);
+                    state = self.commit.lock();
+                }
+                _ => self.work.wait(&mut state),
             }
-            if state.waiting.is_empty() {
-                return;
-            }
-            let waiting = std::mem::take(&mut state.waiting);
-            let mut touched = std::mem::take(&mut state.touched);
-            let mut woken = std::mem::take(&mut state.woken);
-            let seq = state.written;
-            let cache_changes = self.cache.changes();
-            let rows = Frozen::now(&self.db);
-            drop(state);
-            let outcome = self.db.flush_wal(self.on_disk).map_err(|error| self.fail(error));
-            if outcome.is_ok() {
-                touched.sort_unstable();
-                touched.dedup();
-                self.watches.mark(&touched, seq);
-                let (cache, watches) = (Arc::clone(&self.cache), Arc::clone(&self.watches));
-                let published = Published { seq, rows, cache, cache_changes, watches };
-                *self.published.write() = Snapshot { inner: Arc::new(published) };
-                woken.append(&mut touched);
-                self.watches.wake(&woken);
-            }
-            for waiter in waiting {
-                // Who no longer waits does not need to know.
-                let _ = waiter.send(outcome.clone());
-            }
+        }
+    }
+
+    /// Does the next round here, unless one is under way or the disk is slow: then it is the publisher's.
+    fn publish_or_leave(&self) {
+        let state = self.commit.lock();
+        if state.waiting.is_empty() || state.publishing {
+            // Who does a round calls the publisher for what it leaves.
+        } else if state.slow {
+            self.work.notify_one();
+        } else {
+            self.publish(state);
+        }
+    }
+
+    /// A round: syncs and publishes all that is written, and acknowledges it.
+    fn publish(&self, mut state: MutexGuard<'_, CommitState>) {
+        let began = Instant::now();
+        state.publishing = true;
+        let waiting = std::mem::take(&mut state.waiting);
+        let mut touched = std::mem::take(&mut state.touched);
+        let mut woken = std::mem::take(&mut state.woken);
+        let fresh = std::mem::take(&mut state.fresh);
+        let seq = state.written;
+        let cache_changes = self.cache.changes();
+        let rows = Frozen::now(&self.db);
+        drop(state);
+        let outcome = self.db.flush_wal(self.on_disk).map_err(|error| self.fail(error));
+        if outcome.is_ok() {
+            touched.sort_unstable();
+            touched.dedup();
+            self.watches.mark(&touched, seq);
+            self.cache.put(fresh, cache_changes);
+            let (cache, watches) = (Arc::clone(&self.cache), Arc::clone(&self.watches));
+            let published = Published { seq, rows, cache, cache_changes, watches };
+            *self.published.write() = Snapshot { inner: Arc::new(published) };
+            woken.append(&mut touched);
+            self.watches.wake(&woken);
+        }
+        for waiter in waiting {
+            // Who no longer waits does not need to know.
+            let _ = waiter.send(outcome.clone());
+        }
+        let mut state = self.commit.lock();
+        state.publishing = false;
+        state.slow = self.on_disk && began.elapsed() > SLOW;
+        if !state.waiting.is_empty() || state.closing {
+            self.work.notify_one();
         }
     }
 
@@ -151,7 +197,7 @@ impl Shared {
         if let Some(failed) = &state.failed {
             return Err(failed.clone());
         }
-        if let Some(Finished { mut batch, touched, woken, replaced, erased }) = finished {
+        if let Some(Finished { mut batch, touched, woken, replaced, erased, fresh }) = finished {
             let seq = Seq(state.written.0 + 1);
             put_seq(&self.db, &mut batch, seq)?;
             let mut options = WriteOptions::default();
@@ -163,14 +209,16 @@ impl Shared {
                 return Err(error);
             }
             self.cache.forget(&replaced, &erased);
+            if !replaced.is_empty() || !erased.is_empty() {
+                state.fresh.retain(|fresh| !fresh.is_gone(&replaced, &erased));
+            }
+            state.fresh.extend(fresh);
             state.written = seq;
             state.touched.extend(touched);
             state.woken.extend(woken);
         }
         let (sender, receiver) = oneshot::channel();
         state.waiting.push(sender);
-        drop(state);
-        self.work.notify_one();
         Ok(receiver)
     }
 
@@ -191,7 +239,22 @@ fn put_seq(db: &DB, batch: &mut WriteBatch, seq: Seq) -> Result<()> {
 #[must_use = "a write is acknowledged only once it is durable"]
 pub struct Pending<T> {
     value: T,
+    round: Round,
+}
+
+/// The round that makes a write durable.
+struct Round {
+    shared: Arc<Shared>,
     done: oneshot::Receiver<Result<()>>,
+}
+
+impl Drop for Round {
+    /// Nobody waits (any more): whoever is not told yet is the publisher's.
+    fn drop(&mut self) {
+        if !self.done.is_terminated() {
+            self.shared.work.notify_one();
+        }
+    }
 }
 
 impl<T> Pending<T> {
@@ -199,8 +262,9 @@ impl<T> Pending<T> {
     ///
     /// # Errors
     /// [`Error::Unwritable`] where the disk refused; what the write holds may or may not be there after a restart.
-    pub async fn durable(self) -> Result<T> {
-        self.done.await.map_err(|_| Error::Closed)??;
+    pub async fn durable(mut self) -> Result<T> {
+        self.round.shared.publish_or_leave();
+        (&mut self.round.done).await.map_err(|_| Error::Closed)??;
         Ok(self.value)
     }
 
@@ -219,7 +283,7 @@ impl<T> Pending<T> {
 
     /// The same write with a value made from this one's.
     pub fn map<U>(self, f: impl FnOnce(T) -> U) -> Pending<U> {
-        Pending { value: f(self.value), done: self.done }
+        Pending { value: f(self.value), round: self.round }
     }
 }
 
@@ -254,7 +318,7 @@ impl Store {
         let mut tx = Tx::new(&self.shared, locks);
         let value = change(&mut tx)?;
         let done = self.shared.write(tx)?;
-        Ok(Pending { value, done })
+        Ok(Pending { value, round: Round { shared: Arc::clone(&self.shared), done } })
     }
 
     /// Writes what is noted beside a read (when a device was seen, what it received). Nothing waits for it, a crash may lose

@@ -116,7 +116,7 @@ fn open_database(config: &Config, tables: &[&'static TableSpec], memory: Option<
     }
     options.create_if_missing(true);
     options.create_missing_column_families(true);
-    // The publisher writes the log out with each sync: a batch costs no system call of its own.
+    // The log is written out with each sync: a batch costs no system call of its own.
     options.set_manual_wal_flush(true);
     options.set_write_buffer_manager(&WriteBufferManager::new_write_buffer_manager(write_buffers, false));
     options.set_max_total_wal_size(64 << 20);

@@ -5,7 +5,11 @@ use std::{borrow::Borrow, sync::Arc};
 use rocksdb::{ColumnFamily, DB, IteratorMode, ReadOptions};
 use self_cell::self_cell;
 
-use crate::{AsKey, Error, Key, Range, Result, Seq, Table, TableSpec, Topic, Value, cache::RowCache, watch::Watches};
+use crate::{
+    AsKey, Error, Key, Range, Result, Seq, Table, TableSpec, Topic, Value,
+    cache::{Fresh, RowCache},
+    watch::Watches,
+};
 
 /// An encoded key and value.
 pub type Row = (Box<[u8]>, Box<[u8]>);
@@ -51,7 +55,7 @@ pub trait Read: Source {
         let Some(decoded) = decoded else { return Ok(None) };
         let (value, length) = decoded.ok_or_else(|| corrupt(&table.spec, &bytes))?;
         if let Some((cache, changes)) = cache {
-            cache.put(name, &bytes, &value, length, changes);
+            cache.put([Fresh::new(name, &bytes, &value, length)], changes);
         }
         Ok(Some(value))
     }

@@ -107,9 +107,13 @@ async fn a_watch_wakes_for_its_room_only_and_after_the_row_is_visible() {
     let since = store.snapshot().seq();
     let locks = [Lock::Room(RoomNo(1))];
     let pending = store.transact(&locks, |tx| tx.put(&NOTES, &(RoomNo(1), 1), &"hello".into())).unwrap();
-    mine.changed().await;
-    assert_eq!(store.snapshot().get(&NOTES, &(RoomNo(1), 1)).unwrap().unwrap(), "hello");
-    pending.durable().await.unwrap();
+    let awake = async {
+        mine.changed().await;
+        store.snapshot().get(&NOTES, &(RoomNo(1), 1)).unwrap()
+    };
+    let (seen, durable) = tokio::join!(awake, pending.durable());
+    durable.unwrap();
+    assert_eq!(seen.unwrap(), "hello");
     let waited = tokio::time::timeout(std::time::Duration::from_millis(1), other.changed()).await;
     assert!(waited.is_err(), "the other room did not change");
     let topics = [Topic::Room(RoomNo(1)), Topic::Room(RoomNo(2))];
@@ -122,6 +126,20 @@ async fn a_watch_wakes_for_its_room_only_and_after_the_row_is_visible() {
     store.transact(&[], news).unwrap().wait().unwrap();
     other.changed().await;
     assert_eq!(store.snapshot().changed_since(since, topics), [Topic::Room(RoomNo(1))], "woken, but not changed");
+}
+
+#[tokio::test]
+async fn what_nobody_waits_for_is_published_all_the_same() {
+    let store = store();
+    let watch = store.watch(vec![Topic::Room(RoomNo(1))]);
+    let write = |at: u64| store.transact(&[Lock::Room(RoomNo(1))], |tx| tx.put(&NOTES, &(RoomNo(1), at), &"soft".into()));
+    write(1).unwrap().soft();
+    watch.changed().await;
+    assert!(store.snapshot().get(&NOTES, &(RoomNo(1), 1)).unwrap().is_some());
+    // A request that was given up before it waited.
+    drop(write(2).unwrap().durable());
+    watch.changed().await;
+    assert!(store.snapshot().get(&NOTES, &(RoomNo(1), 2)).unwrap().is_some());
 }
 
 #[test]
@@ -227,6 +245,30 @@ fn an_erased_room_is_gone_and_others_are_not() {
     assert!(matches!(unowned, Err(Error::Unlocked("laws"))));
     store.compact(RoomNo(2), &[NOTES.spec(), PAGES.spec(), LAWS.spec()]).unwrap();
     assert_eq!(store.snapshot().range(&NOTES, &Range::of(&())).unwrap().count(), 3);
+}
+
+#[test]
+fn a_shared_row_is_found_as_it_was_written_until_it_is_replaced() {
+    let store = store();
+    let put = |key: u32, text: &str| {
+        let law = std::sync::Arc::new(text.to_owned());
+        (store.transact(&[], |tx| tx.put_shared(&LAWS, &key, &law)).unwrap(), law)
+    };
+    let found = |key: u32| store.snapshot().shared(&LAWS, &key).unwrap().unwrap();
+    let (pending, law) = put(1, "first");
+    pending.wait().unwrap();
+    assert!(std::sync::Arc::ptr_eq(&law, &found(1)), "not decoded at all");
+    // Replaced before it was published, by another transaction and by its own.
+    let (pending, _) = put(2, "first");
+    store.transact(&[], |tx| tx.replace(&LAWS, &2, &"second".into())).unwrap().wait().unwrap();
+    pending.wait().unwrap();
+    assert_eq!(*found(2), "second");
+    let twice = |tx: &mut Tx<'_>| -> Result<()> {
+        tx.put_shared(&LAWS, &3, &law)?;
+        tx.replace(&LAWS, &3, &"second".into())
+    };
+    store.transact(&[], twice).unwrap().wait().unwrap();
+    assert_eq!(*found(3), "second");
 }
 
 #[derive(Clone, Debug)]

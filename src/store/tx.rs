@@ -4,7 +4,7 @@ use std::{
     cell::{Cell, RefCell},
     collections::BTreeMap,
     ops::Bound,
-    sync::atomic::Ordering,
+    sync::{Arc, atomic::Ordering},
 };
 
 use parking_lot::MutexGuard;
@@ -12,7 +12,7 @@ use rocksdb::WriteBatch;
 
 use crate::{
     AsKey, Error, Key, Lock, Owner, Read, Result, RoomNo, Seq, Table, TableSpec, Topic, UserNo, Value,
-    cache::RowCache,
+    cache::{Fresh, RowCache, RowKey},
     commit::{CommitState, Shared},
     read::{Frozen, Row, Rows, Source, corrupt, family},
 };
@@ -37,7 +37,9 @@ pub struct Tx<'s> {
     /// Woken, but not changed.
     woken: Vec<Topic>,
     /// Rows of cached tables that are no longer what they were.
-    replaced: Vec<(&'static str, Box<[u8]>)>,
+    replaced: Vec<RowKey>,
+    /// New rows of cached tables, which somebody is about to read.
+    fresh: Vec<Fresh>,
     /// Rows that were asked for.
     asked: Cell<u64>,
     /// Held from the first time the transaction needs to be alone (a sequence number, an interned number) to its end.
@@ -77,6 +79,7 @@ impl<'s> Tx<'s> {
             touched: Vec::new(),
             woken: Vec::new(),
             replaced: Vec::new(),
+            fresh: Vec::new(),
             asked: Cell::new(0),
             alone: RefCell::new(None),
         }
@@ -131,6 +134,25 @@ impl<'s> Tx<'s> {
         self.change(&table.spec, key, Some(bytes))
     }
 
+    /// Writes a row of a [`Table::cached`] table that is not there yet and that will be read at once: once it is published, readers
+    /// find it decoded.
+    ///
+    /// # Errors
+    /// As [`Tx::put`].
+    pub fn put_shared<K: Key, V: Value + Send + Sync + 'static>(
+        &mut self,
+        table: &Table<K, V>,
+        key: &impl AsKey<K>,
+        value: &Arc<V>,
+    ) -> Result<()> {
+        let mut bytes = Vec::with_capacity(64);
+        value.encode(&mut bytes).ok_or(Error::Unencodable { table: table.spec.name })?;
+        let mut at = Vec::with_capacity(48);
+        key.encode(&mut at);
+        self.fresh.push(Fresh::new(table.spec.name, &at, value, bytes.len()));
+        self.change(&table.spec, key, Some(bytes))
+    }
+
     /// Writes a row of a [`Table::cached`] table over the one that is there.
     ///
     /// # Errors
@@ -161,6 +183,7 @@ impl<'s> Tx<'s> {
         if let Some(changes) = self.overlay.get_mut(table.name) {
             changes.retain(|key, _| !key.starts_with(&prefix));
         }
+        self.fresh.retain(|fresh| !fresh.is_gone(&[], &[(table.name, prefix)]));
         if table.wakes == Owner::Room {
             self.touch(Topic::Room(room));
         }
@@ -176,7 +199,9 @@ impl<'s> Tx<'s> {
         if table.cached {
             let mut bytes = Vec::with_capacity(48);
             key.encode(&mut bytes);
-            self.replaced.push((table.name, bytes.into_boxed_slice()));
+            let replaced = (table.name, bytes.into_boxed_slice());
+            self.fresh.retain(|fresh| !fresh.is_gone(std::slice::from_ref(&replaced), &[]));
+            self.replaced.push(replaced);
         }
     }
 
@@ -241,8 +266,8 @@ impl<'s> Tx<'s> {
             }
         }
         self.shared.counters.written_bytes.fetch_add(written as u64, Ordering::Relaxed);
-        let (touched, woken, replaced, erased) = (self.touched, self.woken, self.replaced, self.erased);
-        Ok((guard, Some(Finished { batch, touched, woken, replaced, erased })))
+        let Self { touched, woken, replaced, erased, fresh, .. } = self;
+        Ok((guard, Some(Finished { batch, touched, woken, replaced, erased, fresh })))
     }
 }
 
@@ -251,8 +276,9 @@ pub(crate) struct Finished {
     pub(crate) batch: WriteBatch,
     pub(crate) touched: Vec<Topic>,
     pub(crate) woken: Vec<Topic>,
-    pub(crate) replaced: Vec<(&'static str, Box<[u8]>)>,
+    pub(crate) replaced: Vec<RowKey>,
     pub(crate) erased: Vec<Erased>,
+    pub(crate) fresh: Vec<Fresh>,
 }
 
 impl Read for Tx<'_> {}
