@@ -46,6 +46,8 @@ pub struct Config {
     pub registration: users::registration::Config,
     /// How long tokens hold.
     pub sessions: users::sessions::Config,
+    /// How rooms are made.
+    pub rooms: rooms::Config,
     /// Uploads and thumbnails.
     pub media: media::Config,
     /// Other servers.
@@ -64,6 +66,7 @@ impl Default for Config {
             http: http_layer::Config::default(),
             registration: users::registration::Config::default(),
             sessions: users::sessions::Config::default(),
+            rooms: rooms::Config::default(),
             media: media::Config::default(),
             federation: federation::Config::default(),
         }

@@ -80,6 +80,7 @@ fn build(config: Config) -> Result<Hearth> {
         identity: Identity { server_name: name.clone(), key },
         config: config.http,
         users,
+        rooms: config.rooms,
         media: Arc::clone(&media),
         store: Arc::clone(&store),
         federation: config.federation,

@@ -26,6 +26,8 @@ pub struct Setup {
     pub config: Config,
     /// The configuration of accounts.
     pub users: users::Config,
+    /// The configuration of rooms.
+    pub rooms: rooms::Config,
     /// Uploaded files, and what is allowed of them.
     pub media: Arc<media::Media>,
     /// The store, open with the tables of all layers.
@@ -50,6 +52,8 @@ pub struct Server {
     pub config: Config,
     /// The configuration of accounts.
     pub users: users::Config,
+    /// The configuration of rooms.
+    pub rooms: rooms::Config,
     /// Uploaded files.
     pub media: Arc<media::Media>,
     /// All that is stored.
@@ -77,7 +81,7 @@ impl Server {
     /// A server that serves nothing yet: give it to [`crate::listen`], or to [`crate::router`] in tests.
     #[must_use]
     pub fn new(setup: Setup) -> Arc<Self> {
-        let Setup { identity, config, users, media, store, federation, transport, clock, mut rng } = setup;
+        let Setup { identity, config, users, rooms, media, store, federation, transport, clock, mut rng } = setup;
         let identity = Arc::new(identity);
         let federation = Federation::new(federation::Parts {
             identity: Arc::clone(&identity),
@@ -100,6 +104,7 @@ impl Server {
             nonces: Nonces::default(),
             config,
             users,
+            rooms,
             media,
             store,
             federation,

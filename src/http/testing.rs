@@ -179,6 +179,7 @@ impl Hearth {
             identity: rooms::Identity { server_name: name.try_into().expect("a server name"), key: signing_key(name) },
             config,
             users,
+            rooms: rooms::Config::default(),
             media: Arc::new(media),
             store,
             federation,

@@ -3,8 +3,8 @@
 //! Specification: "Room Versions" (`rooms/`). A rule of the specification that differs between versions is
 //! a field here, and the code that applies it reads the field.
 
-/// The room version of rooms whose creator names none.
-pub const DEFAULT: &str = "12";
+/// The room version of rooms whose creator names none, where the operator chose none ("Room Versions": the recommended one).
+pub const DEFAULT: &RoomVersion = &V12;
 
 /// How an event gets its id ("Event IDs" of each version).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,6 +136,6 @@ mod tests {
         let ids: Vec<_> = RoomVersion::all().iter().map(|version| version.id).collect();
         assert_eq!(ids, ["1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12"]);
         assert!(RoomVersion::named("13").is_none());
-        assert!(RoomVersion::named(DEFAULT).is_some());
+        assert_eq!(DEFAULT.id, "12");
     }
 }

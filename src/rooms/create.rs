@@ -8,9 +8,10 @@ use protocol::{
     draft::{self, Draft},
     event::Event,
     json::Object,
-    version::{EventIdFormat, RoomVersion},
+    version::{self, EventIdFormat, RoomVersion},
 };
 use ruma::{OwnedRoomId, OwnedUserId, RoomId};
+use serde::{Deserialize, Deserializer, de::Error as _};
 use serde_json::{Value, json};
 use store::{Pending, Store, Tx};
 
@@ -27,6 +28,26 @@ use crate::{
 
 /// The most events that a request may ask for in a new room.
 const INITIAL_EVENTS_MAX: usize = 1000;
+
+/// What an operator chooses of new rooms.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The version of rooms whose creators name none.
+    #[serde(deserialize_with = "known_version")]
+    pub default_version: &'static RoomVersion,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { default_version: version::DEFAULT }
+    }
+}
+
+fn known_version<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<&'static RoomVersion, D::Error> {
+    let id = String::deserialize(from)?;
+    RoomVersion::named(&id).ok_or_else(|| D::Error::custom(format!("{id} is no room version that Hearth knows")))
+}
 
 /// Settings that a new room begins with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

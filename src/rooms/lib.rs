@@ -48,6 +48,7 @@ pub mod upgrade;
 pub mod visibility;
 pub mod why;
 
+pub use create::Config;
 pub use error::{Error, Result};
 pub use head::{Head, head};
 pub use numbers::{EventNo, Pos};

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::process::Place;
 
@@ -23,7 +23,7 @@ fn flags_come_before_the_environment_and_that_before_the_file() {
     let log = fs::read_to_string(&server.log).unwrap();
     assert!(log.contains("server_name=env.test data=flag"), "{log}");
     assert!(log.contains("HEARTH_PORT"), "what means nothing is told: {log}");
-    let (status, _) = server.ask("POST", "/_matrix/client/v3/register", "", &serde_json::json!({}));
+    let (status, _) = server.ask("POST", "/_matrix/client/v3/register", "", &json!({}));
     assert_eq!(status, 401, "the file opened the registration");
     server.stop();
 }
@@ -36,6 +36,7 @@ fn a_wrong_configuration_is_refused_with_its_place() {
         ("memory = 'much'", "memory is not a key"),
         ("[log]\nformat = 'xml'", "log.format"),
         ("[log]\nfilter = 'room=loudly'", "log.filter"),
+        ("rooms.default_version = '99'", "99 is no room version"),
         ("[http.listeners]]", "TOML"),
     ] {
         let place = with_file(text);
@@ -72,4 +73,28 @@ fn the_log_can_be_json() {
     let text = fs::read_to_string(&log).unwrap();
     let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert!(lines.iter().all(|line| line["level"].is_string() && line["message"].is_string()), "{text}");
+}
+
+#[test]
+fn rooms_have_the_version_that_the_operator_chose() {
+    let place = with_file("rooms.default_version = '10'");
+    let server = place.serve(&["--config", "hearth.toml", "--registration", "open"]);
+    let (status, alice) = server.ask(
+        "POST",
+        "/_matrix/client/v3/register",
+        "",
+        &json!({ "username": "alice", "password": "a long password", "auth": { "type": "m.login.dummy" } }),
+    );
+    assert_eq!(status, 200, "{alice}");
+    let token = alice["access_token"].as_str().unwrap();
+    let version = |asked: Value| {
+        let (_, room) = server.ask("POST", "/_matrix/client/v3/createRoom", token, &asked);
+        let path = format!("/_matrix/client/v3/rooms/{}/state/m.room.create", room["room_id"].as_str().unwrap());
+        server.ask("GET", &path, token, &Value::Null).1["room_version"].clone()
+    };
+    assert_eq!(version(json!({})), "10");
+    assert_eq!(version(json!({ "room_version": "11" })), "11");
+    let (_, told) = server.ask("GET", "/_matrix/client/v3/capabilities", token, &Value::Null);
+    assert_eq!(told["capabilities"]["m.room_versions"]["default"], "10");
+    server.stop();
 }

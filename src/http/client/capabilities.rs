@@ -18,7 +18,7 @@ async fn capabilities(call: Call<Session>, _: Request) -> Result<Json<Value>> {
         protocol::version::RoomVersion::all().iter().map(|version| (version.id.to_owned(), "stable".into())).collect();
     let mut capabilities = json!({
         "m.change_password": { "enabled": true },
-        "m.room_versions": { "default": protocol::version::DEFAULT, "available": versions },
+        "m.room_versions": { "default": call.server.rooms.default_version.id, "available": versions },
         "m.set_displayname": { "enabled": true },
         "m.set_avatar_url": { "enabled": true },
         "m.3pid_changes": { "enabled": false },

@@ -1,9 +1,6 @@
 //! `POST /createRoom` ("Creation").
 
-use protocol::{
-    json::Object,
-    version::{self, RoomVersion},
-};
+use protocol::{json::Object, version::RoomVersion};
 use rand::Rng;
 use rooms::{
     NewEvent,
@@ -68,8 +65,10 @@ async fn invite_others(call: &Call<Session>, room_id: &RoomId, users: Vec<OwnedU
 
 fn new_room(call: &Call<Session>, request: Request) -> Result<NewRoom> {
     let db = call.snapshot();
-    let id = request.room_version.as_ref().map_or(version::DEFAULT, |version| version.as_str());
-    let version = RoomVersion::named(id).ok_or_else(|| rooms::Error::UnsupportedVersion(id.to_owned()))?;
+    let version = match &request.room_version {
+        Some(id) => RoomVersion::named(id.as_str()).ok_or_else(|| rooms::Error::UnsupportedVersion(id.to_string()))?,
+        None => call.server.rooms.default_version,
+    };
     let public = request.visibility == Visibility::Public;
     let preset = match request.preset {
         Some(RoomPreset::PrivateChat) => Preset::PrivateChat,
