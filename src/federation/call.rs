@@ -184,13 +184,15 @@ impl Federation {
             return Ok(response);
         }
         let refusal = refusal(response).await;
-        match &refusal {
-            // Whoever stands in front of the server says so, and not the server.
-            Err(_) => self.note_failure(destination)?,
-            Ok(told) if matches!(status.as_u16(), 502..=504) && told.errcode != "M_NOT_YET_UPLOADED" => {
-                self.note_failure(destination)?;
-            }
-            Ok(_) => self.note_life(destination)?,
+        let is_down = match &refusal {
+            // Whoever stands in front of the server says so, and not the server; what is not found is often said without a standard error.
+            Err(_) => !status.is_client_error(),
+            Ok(told) => matches!(status.as_u16(), 502..=504) && told.errcode != "M_NOT_YET_UPLOADED",
+        };
+        if is_down {
+            self.note_failure(destination)?
+        } else {
+            self.note_life(destination)?
         }
         Err(refusal?.into())
     }

@@ -66,6 +66,17 @@ pub enum Error {
     Internal(String),
 }
 
+impl From<views::Error> for Error {
+    fn from(error: views::Error) -> Self {
+        match error {
+            views::Error::Rooms(error) => error.into(),
+            views::Error::Users(error) => error.into(),
+            views::Error::Store(error) => error.into(),
+            views::Error::BadToken => Self::Internal(error.to_string()),
+        }
+    }
+}
+
 /// A standard error of another server.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the other server refused: {status} {errcode} {message}")]

@@ -2,12 +2,13 @@
 //!
 //! Specification: server-server API, "PUT send/{txnId}".
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use futures_util::future;
 use protocol::parse::RawPdu;
 use rooms::{
     acl,
+    events::StoredEvent,
     members::{self, Membership},
     receive::Outcome,
     remote,
@@ -112,12 +113,17 @@ impl Federation {
     /// Of events of rooms that this server is not in those count by which the server that told of an invitation or took a knock ends it.
     async fn end_invitations(&self, origin: &ServerName, pdus: Vec<RawPdu>) -> Result<()> {
         for pdu in pdus {
-            let Some((user, room)) = self.standing_with(origin, &pdu)? else { continue };
+            let Some((user, room, member)) = self.standing_with(origin, &pdu)? else { continue };
             let version = rooms::numbers::room(&self.store.snapshot(), room)?.version()?;
             let Some(Ok(event)) = self.verify(vec![pdu], version).await?.pop() else { continue };
             let event = event.event();
             let ends = matches!(Membership::of(event), Membership::Leave | Membership::Ban);
-            if ends && event.sender.server_name() == origin {
+            // Who may take it back cannot be told without the room's state, but that who invited may.
+            let may = match Membership::of(&member.event) {
+                Membership::Invite => event.sender == member.event.sender,
+                _ => event.sender.server_name() == origin,
+            };
+            if ends && may {
                 tracing::debug!(%user, room = %event.room_id, server = %origin, "an invitation or a knock was ended");
                 remote::put(&self.store, (&event.room_id, version), event, &[], origin)?.durable().await?;
             }
@@ -125,8 +131,8 @@ impl Federation {
         Ok(())
     }
 
-    /// The local user whose member event this is, and the room, where the server is the one that told of the room.
-    fn standing_with(&self, origin: &ServerName, pdu: &RawPdu) -> Result<Option<(OwnedUserId, RoomNo)>> {
+    /// The local user whose member event this is, the room, and their member event so far, where the server is the one that told of the room.
+    fn standing_with(&self, origin: &ServerName, pdu: &RawPdu) -> Result<Option<(OwnedUserId, RoomNo, Arc<StoredEvent>)>> {
         let db = self.store.snapshot();
         let text = |key: &str| pdu.object().get(key).and_then(serde_json::Value::as_str);
         let room = text("room_id").and_then(|id| RoomId::parse(id).ok());
@@ -136,9 +142,13 @@ impl Federation {
             return Ok(None);
         };
         let told = remote::remote(&db, no, room)?.is_some_and(|told| told.via == origin);
-        let standing = members::user_room(&db, no, room)?.map(|standing| standing.membership);
-        let waits = matches!(standing, Some(Membership::Invite | Membership::Knock));
-        Ok((told && waits && user.server_name() == self.name()).then_some((user, room)))
+        let Some(standing) = members::user_room(&db, no, room)? else { return Ok(None) };
+        let waits = matches!(standing.membership, Membership::Invite | Membership::Knock);
+        if !told || !waits || user.server_name() != self.name() {
+            return Ok(None);
+        }
+        let member = remote::member_event(&db, no, room, &standing)?;
+        Ok(Some((user, room, member)))
     }
 
     /// Receives the events of one room in their order. No other transaction's are received in it meanwhile.

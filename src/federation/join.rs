@@ -18,7 +18,7 @@ use rooms::{
     Sender,
     members::Membership,
     receive::{self, Outcome},
-    remote,
+    remote, servers,
 };
 use ruma::{OwnedEventId, OwnedRoomId, OwnedServerName, OwnedUserId, ServerName};
 use serde::Deserialize;
@@ -183,6 +183,12 @@ impl Federation {
         let mut outliers = self.verified(auth_chain, version).await?;
         outliers.extend(state);
         self.put_outliers(&known, outliers).await?;
+        if servers::is_in(&self.store.snapshot(), no, self.name())? {
+            // What let the user in may not be here yet.
+            let gate = self.rooms.at(no);
+            let _alone = gate.lock().await;
+            self.fetch_gap(server, &known, &event).await?;
+        }
         let here = self.here(ids)?;
         let (store, identity) = (self.store.clone(), self.identity.clone());
         let entered = computed(move || receive::enter(&store, &identity, no, event, &here)).await??.durable().await?;

@@ -15,6 +15,7 @@ use rooms::{
 use ruma::{EventId, OwnedServerName, OwnedUserId, RoomId, ServerName, UserId};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, value::RawValue};
+use views::sync::members;
 
 use crate::{
     Error, Federation, Result,
@@ -201,7 +202,8 @@ fn joined(
     let mut numbers = state::all(db, known.no, join.header.before)?;
     if omit_members {
         let members: BTreeSet<EventNo> = state::of_type(db, known.no, join.header.before, "m.room.member")?.into_iter().collect();
-        let needed = auth_members(db, known, join)?;
+        let mut needed = auth_members(db, known, join)?;
+        needed.extend(heroes(db, known, join)?);
         numbers.retain(|no| !members.contains(no) || needed.contains(no));
     }
     let chain = chains::auth_chain(db, known.no, numbers.iter().copied())?;
@@ -219,6 +221,17 @@ fn joined(
         members_omitted: omit_members,
         servers_in_room,
     })
+}
+
+/// The member events of those whom a room without a name is called after.
+fn heroes(db: &store::Snapshot, known: &Known, join: &StoredEvent) -> Result<Vec<EventNo>> {
+    let before = join.header.before;
+    if members::is_named(db, known.no, before)? {
+        return Ok(Vec::new());
+    }
+    let heroes = members::heroes(db, (join.header.sender, &join.event.sender), known.no, before)?;
+    let entry = |user: OwnedUserId| Ok(state::entry(db, known.no, before, "m.room.member", user.as_str())?);
+    Ok(heroes.into_iter().map(entry).collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
 }
 
 /// The member events that a join without the others comes with: those it cites.

@@ -194,6 +194,12 @@ impl Hearth {
         Self { server, clock, client, metrics, federation, network: network.clone(), _folder: folder }
     }
 
+    /// What other servers reach, to be put on another network too.
+    #[must_use]
+    pub fn federation(&self) -> &Arc<Router> {
+        &self.federation
+    }
+
     /// The same server with only these endpoints, for its network too.
     #[must_use]
     pub fn serving(mut self, routes: Vec<Route>) -> Self {

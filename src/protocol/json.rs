@@ -363,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_key_named_twice_the_last_value_counts() {
+    fn t10_of_a_key_named_twice_the_last_value_counts() {
         assert_eq!(strict(r#"{"a":1,"b":{"c":1,"c":2},"a":3}"#).unwrap(), r#"{"a":3,"b":{"c":2}}"#);
     }
 

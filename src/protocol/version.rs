@@ -63,6 +63,9 @@ pub struct RoomVersion {
     /// From 11 on: the redaction algorithm of MSC2174, MSC2176 and MSC3821, `redacts` within `content`,
     /// and the creator is the sender of the create event.
     pub version_11: bool,
+    /// From 11 on: sizes of an event's keys are counted in bytes, as the specification says. Before, servers counted characters, and rooms
+    /// have such events.
+    pub sizes_in_bytes: bool,
     /// From 12 on: the room id is the hash of the create event, which is in no `auth_events`, creators have
     /// infinite power, and `auth_events` must be of the same room.
     pub version_12: bool,
@@ -84,6 +87,7 @@ const V1: RoomVersion = RoomVersion {
     redaction_keeps_allow: false,
     redaction_keeps_join_authorised: false,
     version_11: false,
+    sizes_in_bytes: false,
     version_12: false,
 };
 const V2: RoomVersion = RoomVersion { id: "2", resolution: StateResolution::V2, ..V1 };
@@ -96,7 +100,7 @@ const V7: RoomVersion = RoomVersion { id: "7", knocking: true, ..V6 };
 const V8: RoomVersion = RoomVersion { id: "8", restricted_joins: true, redaction_keeps_allow: true, ..V7 };
 const V9: RoomVersion = RoomVersion { id: "9", redaction_keeps_join_authorised: true, ..V8 };
 const V10: RoomVersion = RoomVersion { id: "10", knock_restricted: true, integer_power_levels: true, ..V9 };
-const V11: RoomVersion = RoomVersion { id: "11", version_11: true, ..V10 };
+const V11: RoomVersion = RoomVersion { id: "11", version_11: true, sizes_in_bytes: true, ..V10 };
 const V12: RoomVersion = RoomVersion { id: "12", resolution: StateResolution::V2_1, version_12: true, ..V11 };
 
 static ALL: [RoomVersion; 12] = [V1, V2, V3, V4, V5, V6, V7, V8, V9, V10, V11, V12];

@@ -65,8 +65,9 @@ impl Preset {
         if self == Self::PublicChat { "public" } else { "invite" }
     }
 
-    fn guest_access(self) -> &'static str {
-        if self == Self::PublicChat { "forbidden" } else { "can_join" }
+    /// Whether guests may join. Where no event says so they may not, so that none need say that.
+    fn lets_guests_in(self) -> bool {
+        self != Self::PublicChat
     }
 }
 
@@ -218,11 +219,13 @@ fn implied_events(identity: &Identity, creator: &Sender, new: &NewRoom) -> Resul
         events.push(single("m.room.canonical_alias", "alias", alias.as_str().into()));
     }
     // An initial state event takes the place of the preset's of the same type.
-    let presets = [
+    let mut presets = vec![
         single("m.room.join_rules", "join_rule", new.preset.join_rule().into()),
         single("m.room.history_visibility", "history_visibility", "shared".into()),
-        single("m.room.guest_access", "guest_access", new.preset.guest_access().into()),
     ];
+    if new.preset.lets_guests_in() {
+        presets.push(single("m.room.guest_access", "guest_access", "can_join".into()));
+    }
     let given = |kind: &str| new.initial_state.iter().any(|event| event.kind == kind && event.state_key.as_deref() == Some(""));
     events.extend(presets.into_iter().filter(|preset| !given(&preset.kind)));
     let overridden = |kind: &str| match kind {

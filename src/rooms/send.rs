@@ -9,9 +9,11 @@ use protocol::{
     hash,
     json::{JsonError, Object},
     keys::SigningKey,
+    power_levels::{Power, PowerLevels},
     version::{EventIdFormat, RoomVersion},
 };
-use ruma::{EventId, OwnedEventId, OwnedServerName, OwnedUserId};
+use ruma::{EventId, OwnedEventId, OwnedServerName, OwnedUserId, UserId};
+use serde_json::Value;
 use store::{Lock, Pending, Read, RoomNo, Store, Table, Tx, UserNo};
 
 use crate::{
@@ -102,6 +104,7 @@ pub fn send(
         if let Some(standing) = unchanged(&open, sender, &new)? {
             return Ok(standing);
         }
+        check_possible(&open, &new)?;
         if let Some(target) = &new.redacts {
             check_redaction(&open, sender, target)?;
         }
@@ -116,13 +119,36 @@ pub fn send(
     })
 }
 
+/// What nobody of any power could send is malformed, and not forbidden.
+fn check_possible(room: &OpenRoom<'_, '_>, new: &NewEvent) -> Result<()> {
+    if new.kind == "m.room.create" {
+        return Err(Error::Invalid("a room has one create event, its first"));
+    }
+    if new.kind != "m.room.power_levels" || !room.version.version_12 {
+        return Ok(());
+    }
+    let create = room.state_event("m.room.create", "")?;
+    let Ok(powers) = PowerLevels::new(room.version, create.as_deref(), None) else { return Ok(()) };
+    let listed = new.content.get("users").and_then(Value::as_object).into_iter().flatten();
+    let mut listed = listed.filter_map(|(user, _)| <&UserId>::try_from(user.as_str()).ok());
+    match listed.any(|user| powers.user(user) == Ok(Power::Infinite)) {
+        true => Err(Error::Invalid("creators of the room have all power, and none that could be listed among its users")),
+        false => Ok(()),
+    }
+}
+
 /// A redaction is refused at once where it would not be applied, though the rules of the room let it stand.
 fn check_redaction(room: &OpenRoom<'_, '_>, sender: &Sender, target: &EventId) -> Result<()> {
-    let Some((_, target)) = events::by_id(room.tx, room.no, target)? else { return Err(Error::NotFound("the event to redact")) };
-    if target.event.sender != sender.id && !redaction::may_redact(room, &sender.id)? {
-        return Err(Error::Forbidden("You may not redact the events of others in this room"));
+    let target = events::by_id(room.tx, room.no, target)?;
+    let is_own = target.as_ref().is_some_and(|(_, target)| target.event.sender == sender.id);
+    if is_own || redaction::may_redact(room, &sender.id)? {
+        // What is not here may be on other servers of the room, and waits for the redaction here too.
+        return Ok(());
     }
-    Ok(())
+    match target {
+        Some(_) => Err(Error::Forbidden("You may not redact the events of others in this room")),
+        None => Err(Error::NotFound("the event to redact")),
+    }
 }
 
 /// The aliases that a client publishes must be this room's.

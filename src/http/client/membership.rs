@@ -99,10 +99,18 @@ async fn change_own(call: &Call<Session>, wanted: Wanted, to: Action, reason: Op
         match change(call, room, user, to, content.clone()).await {
             // Another server of the room may know more of the user, or have somebody who may let them in.
             Err(error) if to == Action::Join && error.is_for_another_server() => {}
+            // The invitation was told, and its event is not here yet.
+            Err(_) if remote => {}
             done => return done,
         }
         via.extend(servers::servers(&db, room)?.take(VIA_MAX).collect::<rooms::Result<Vec<_>>>()?);
-    } else if let (Some(room), true) = (known, remote)
+    } else if !remote
+        && (to == Action::Leave
+            || (known.is_none() && via.is_empty() && wanted.id.server_name().is_none_or(|of| of == call.server.name)))
+    {
+        return Err(rooms::Error::UnknownRoom.into());
+    }
+    if let (Some(room), true) = (known, remote)
         && let Some(standing) = &standing
     {
         let member = remote::member_event(&db, call.session.user, room, standing)?;
@@ -110,12 +118,10 @@ async fn change_own(call: &Call<Session>, wanted: Wanted, to: Action, reason: Op
         if to == Action::Leave {
             return leave_remote(call, room, &wanted.id, via, content, &member.event).await;
         }
-    } else if to == Action::Leave
-        || (known.is_none() && via.is_empty() && wanted.id.server_name().is_none_or(|of| of == call.server.name))
-    {
-        return Err(rooms::Error::UnknownRoom.into());
     }
-    via.extend(wanted.id.server_name().map(ToOwned::to_owned));
+    if via.is_empty() {
+        via.extend(wanted.id.server_name().map(ToOwned::to_owned));
+    }
     let entering = Entering { user: sender(&call.session), room: wanted.id, via: distinct(via), content };
     let federation = &call.server.federation;
     match to {
@@ -130,7 +136,7 @@ async fn leave_remote(
     call: &Call<Session>,
     room: RoomNo,
     id: &RoomId,
-    mut via: Vec<OwnedServerName>,
+    via: Vec<OwnedServerName>,
     content: Object,
     member: &protocol::event::Event,
 ) -> Result<()> {
@@ -138,7 +144,6 @@ async fn leave_remote(
     if matches!(Membership::of(member), Membership::Leave | Membership::Ban) {
         return Ok(());
     }
-    via.extend(id.server_name().map(ToOwned::to_owned));
     let version = rooms::numbers::room(&db, room)?.version()?;
     let entering = Entering { user: sender(&call.session), room: id.to_owned(), via: distinct(via), content };
     Ok(call.server.federation.leave(&entering, member, version).await?)

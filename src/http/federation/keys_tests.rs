@@ -276,7 +276,7 @@ async fn federation_can_be_switched_off_both_ways() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_gone_is_asked_less_often_until_it_shows_life() {
+async fn t28_a_server_that_is_gone_is_asked_less_often_until_it_shows_life() {
     let network = Network::default();
     let (one, two) = (Hearth::named_in(&network, "one.test"), Hearth::named_in(&network, "two.test"));
     let (from, to) = (server_name!("one.test"), server_name!("two.test"));

@@ -27,7 +27,7 @@ pub(super) fn running(network: &Network, name: &str) -> Running {
 }
 
 /// Asks until the answer is there. A test that hangs here lacks it.
-async fn eventually<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
+pub(super) async fn eventually<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
     for _ in 0..1000 {
         if let Some(found) = ask().await {
             return found;
@@ -56,7 +56,7 @@ pub(super) async fn join(who: &Person, room: &str, via: &str) {
     who.post(&format!("/_matrix/client/v3/join/{}?via={via}", enc(room)), json!({})).await.ok();
 }
 
-async fn hears(who: &Person, room: &str, event: &str) {
+pub(super) async fn hears(who: &Person, room: &str, event: &str) {
     let path = format!("/_matrix/client/v3/rooms/{}/event/{}", enc(room), enc(event));
     eventually("an event", async || who.get(&path).await.status.is_success().then_some(())).await;
 }
@@ -157,7 +157,7 @@ async fn a_knock_is_told_and_let_in() {
 }
 
 /// What a user who is in no room of this server is told of their membership.
-async fn section(of: &Person, room: &str) -> Option<String> {
+pub(super) async fn section(of: &Person, room: &str) -> Option<String> {
     let synced = of.get("/_matrix/client/v3/sync").await.ok();
     ["invite", "knock", "join"].into_iter().find(|name| synced["rooms"][*name][room].is_object()).map(str::to_owned)
 }

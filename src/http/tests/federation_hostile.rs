@@ -12,26 +12,28 @@ use axum::{
 };
 use http::Method;
 use protocol::{json::Object, sign, version::RoomVersion};
-use ruma::{EventId, ServerName};
+use ruma::ServerName;
 use serde_json::{Value, json};
 
 use super::federation::{enc, is, join, membership, room, running, say};
 use crate::testing::{Answer, Hearth, Network, Person, signing_key};
 
-const EVIL: &str = "evil.test";
+pub(super) const EVIL: &str = "evil.test";
+/// The id of an event that nobody has.
+pub(super) const NOTHING: &str = "$aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 
 /// A server that is on the network, and whose requests and events are made by hand.
-struct Evil<'a> {
+pub(super) struct Evil<'a> {
     victim: &'a Hearth,
     _own: Hearth,
 }
 
 impl<'a> Evil<'a> {
-    fn new(network: &Network, victim: &'a Hearth) -> Self {
+    pub(super) fn new(network: &Network, victim: &'a Hearth) -> Self {
         Self { victim, _own: Hearth::named_in(network, EVIL) }
     }
 
-    async fn ask(&self, method: Method, path: &str, body: Option<&Value>) -> Answer {
+    pub(super) async fn ask(&self, method: Method, path: &str, body: Option<&Value>) -> Answer {
         let (from, to): (&ServerName, &ServerName) = (EVIL.try_into().unwrap(), &self.victim.server.name);
         let signed =
             federation::x_matrix::Signed { method: method.as_str(), uri: path, origin: from, destination: to, content: body };
@@ -44,11 +46,11 @@ impl<'a> Evil<'a> {
         }
     }
 
-    async fn get(&self, path: &str) -> Answer {
+    pub(super) async fn get(&self, path: &str) -> Answer {
         self.ask(Method::GET, path, None).await
     }
 
-    async fn put(&self, path: &str, body: &Value) -> Answer {
+    pub(super) async fn put(&self, path: &str, body: &Value) -> Answer {
         self.ask(Method::PUT, path, Some(body)).await
     }
 
@@ -65,19 +67,19 @@ impl<'a> Evil<'a> {
         self.put(&path, &Value::Object(event.clone())).await
     }
 
-    async fn join(&self, room: &str, user: &str) {
+    pub(super) async fn join(&self, room: &str, user: &str) {
         let event = self.template(room, user).await;
         let (id, event) = signed(event);
         self.send_join(room, &id, &event).await.ok();
     }
 
-    async fn send(&self, txn: &str, pdus: &[Value], edus: &[Value]) -> Answer {
+    pub(super) async fn send(&self, txn: &str, pdus: &[Value], edus: &[Value]) -> Answer {
         let body = json!({ "origin": EVIL, "origin_server_ts": 1, "pdus": pdus, "edus": edus });
         self.put(&format!("/_matrix/federation/v1/send/{txn}"), &body).await
     }
 
     /// A message at the end of the room, as its make_join tells that.
-    async fn message(&self, room: &str, user: &str, body: &str) -> (String, Value) {
+    pub(super) async fn message(&self, room: &str, user: &str, body: &str) -> (String, Value) {
         let mut event = self.template(room, "@other:evil.test").await;
         let create_and_levels = event["auth_events"].as_array().unwrap().clone();
         let member = self.victim_state(room, user).await;
@@ -108,14 +110,14 @@ impl<'a> Evil<'a> {
 }
 
 /// The event, hashed and signed, and its id.
-fn signed(mut event: Object) -> (String, Object) {
+pub(super) fn signed(mut event: Object) -> (String, Object) {
     let version = RoomVersion::named("11").unwrap();
     sign::hash_and_sign(&mut event, version, EVIL.try_into().unwrap(), &signing_key(EVIL)).unwrap();
     let raw = protocol::parse::RawPdu::from_object(event.clone()).parse(version).unwrap();
     (raw.event().id.to_string(), event)
 }
 
-async fn open_room(alice: &Person) -> String {
+pub(super) async fn open_room(alice: &Person) -> String {
     room(alice, json!({ "preset": "public_chat", "room_version": "11" })).await
 }
 
@@ -275,8 +277,6 @@ async fn t14_events_of_other_rooms_are_as_if_they_were_not() {
     let hidden = say(&alice, &secret, "hidden").await;
     let evil = Evil::new(&network, &one.hearth);
     evil.join(&shared, "@mallory:evil.test").await;
-    let nothing = "$aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
-    assert!(EventId::parse(nothing).is_ok());
     for path in [
         |event: &str, room: &str| format!("state/{}?event_id={}", enc(room), enc(event)),
         |event: &str, room: &str| format!("state_ids/{}?event_id={}", enc(room), enc(event)),
@@ -284,7 +284,7 @@ async fn t14_events_of_other_rooms_are_as_if_they_were_not() {
         |event: &str, _: &str| format!("event/{}", enc(event)),
     ] {
         let ask = async |event: &str| evil.get(&format!("/_matrix/federation/v1/{}", path(event, &shared))).await;
-        let (of_secret, of_nothing) = (ask(&hidden).await, ask(nothing).await);
+        let (of_secret, of_nothing) = (ask(&hidden).await, ask(NOTHING).await);
         assert_eq!((of_secret.status.as_u16(), &of_secret.body), (404, &of_nothing.body));
         let answer = evil.get(&format!("/_matrix/federation/v1/{}", path(&hidden, &secret))).await;
         assert!(matches!(answer.status.as_u16(), 403 | 404), "{}", answer.status);
@@ -328,4 +328,39 @@ async fn t1_a_template_for_something_else_is_not_signed() {
         bob.post(&format!("/_matrix/client/v3/join/{}?via={EVIL}", enc(room)), json!({})).await.fails(502, "M_UNKNOWN");
         assert_eq!(sent.load(Ordering::SeqCst), 0, "{key}");
     }
+}
+
+/// The events before a message are held back: whoever reads is told that there are some.
+#[tokio::test]
+async fn what_was_said_before_events_that_are_held_back_is_not_shown_as_what_came_before_them() {
+    let network = Network::default();
+    let one = running(&network, "one.test");
+    let alice = one.hearth.register("alice").await;
+    let room = open_room(&alice).await;
+    let evil = Evil::new(&network, &one.hearth);
+    evil.join(&room, "@mallory:evil.test").await;
+    let since = alice.get("/_matrix/client/v3/sync").await.ok()["next_batch"].as_str().unwrap().to_owned();
+    say(&alice, &room, "before").await;
+
+    let (_, late) = evil.message(&room, "@mallory:evil.test", "late").await;
+    let mut late = late.as_object().unwrap().clone();
+    late.remove("hashes");
+    late.remove("signatures");
+    late.insert("prev_events".to_owned(), json!([NOTHING]));
+    let (id, late) = signed(late);
+    let db = one.hearth.server.snapshot();
+    let room_no = rooms::numbers::number(&db, room.as_str().try_into().unwrap()).unwrap().unwrap();
+    let state = rooms::state::all(&db, room_no, rooms::head(&db, room_no).unwrap().state).unwrap();
+    let ids: Vec<_> = state.into_iter().map(|no| rooms::events::event(&db, room_no, no).unwrap().header.id.clone()).collect();
+    let told = json!({ "pdu_ids": ids, "auth_chain_ids": [] });
+    let states =
+        Arc::new(Router::new().route("/_matrix/federation/v1/state_ids/{room}", get(move || async move { told.to_string() })));
+    network.connect(EVIL, &states);
+    evil.send("t1", &[Value::Object(late)], &[]).await.ok();
+
+    let timeline =
+        alice.get(&format!("/_matrix/client/v3/sync?since={since}")).await.ok()["rooms"]["join"][&room]["timeline"].clone();
+    let events: Vec<&str> =
+        timeline["events"].as_array().unwrap().iter().map(|event| event["event_id"].as_str().unwrap()).collect();
+    assert_eq!((events, &timeline["limited"]), (vec![id.as_str()], &json!(true)));
 }

@@ -5,6 +5,8 @@ mod bodies;
 mod endpoints;
 mod federation;
 mod federation_hostile;
+mod federation_liars;
+mod federation_membership;
 mod hostile;
 mod listeners;
 mod requests;

@@ -171,7 +171,7 @@ fn check_linear(what: &str, per_event: u64, small: (u64, u64), large: (u64, u64)
 }
 
 #[test]
-fn the_ten_thousandth_extremity_costs_what_the_hundredth_did() {
+fn t24_the_ten_thousandth_extremity_costs_what_the_hundredth_did() {
     let mut hostile = Hostile::new("12");
     let from = hostile.end();
     let costs: Vec<u64> = (0..10_000).map(|_| hostile.message("alice", from.clone()).1).collect();
@@ -198,7 +198,7 @@ fn extremities_with_states_of_their_own_are_bounded_too() {
 }
 
 #[test]
-fn a_thousand_conflicting_power_levels_cost_what_they_are() {
+fn t24_a_thousand_conflicting_power_levels_cost_what_they_are() {
     for version in VERSIONS {
         let cost = |events: u64| {
             let mut hostile = Hostile::new(version);
@@ -211,7 +211,7 @@ fn a_thousand_conflicting_power_levels_cost_what_they_are() {
 }
 
 #[test]
-fn a_long_auth_chain_costs_nothing_where_all_have_it() {
+fn t24_a_long_auth_chain_costs_nothing_where_all_have_it() {
     for version in VERSIONS {
         let cost = |length: u64| {
             let mut hostile = Hostile::new(version);

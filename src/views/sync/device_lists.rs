@@ -184,7 +184,8 @@ impl News<'_> {
         }
         for member in members::members(self.db, room)? {
             let (user, membership) = member?;
-            if membership == Membership::Join && user != self.user {
+            // The user too: their other devices, which the room now shows to others, may be new to this one.
+            if membership == Membership::Join {
                 self.changed.insert(user);
             }
         }

@@ -80,6 +80,8 @@ pub fn excerpt(
     wants: impl Fn(&StoredEvent) -> bool,
 ) -> Result<Excerpt> {
     let mut scan = Scan::default();
+    // What other servers sent before it is not here: the reader has to ask for that, and fetches it thereby.
+    let gap = timeline::gap(db, room, until)?.map(|(pos, _)| pos);
     for (scanned, placed) in timeline::read(db, room, Direction::Backward, until, None)?.enumerate() {
         let placed = placed?;
         if after.is_some_and(|after| placed.pos <= after) {
@@ -92,11 +94,16 @@ pub fn excerpt(
             scan.limited = true;
             break;
         }
+        let pos = placed.pos;
         if is_shown {
             let membership = viewer.membership_at(db, &placed.stored)?;
             scan.events.push(Shown { placed, membership });
         } else {
             scan.hide(&placed);
+        }
+        if gap == Some(pos) {
+            scan.limited = true;
+            break;
         }
     }
     scan.finish(db, room, (after, until))

@@ -7,9 +7,9 @@ use rooms::{
     members::{self, Membership},
     state::{self, Root},
 };
-use ruma::OwnedUserId;
+use ruma::{OwnedUserId, UserId};
 use serde::{Deserialize, Serialize};
-use store::{RoomNo, Snapshot};
+use store::{RoomNo, Snapshot, UserNo};
 use users::numbers;
 
 use crate::{
@@ -44,7 +44,7 @@ pub fn summary(db: &Snapshot, who: &Who, room: RoomNo, base: Root, excerpt: &Exc
         return Ok(None);
     }
     let head = head(db, room)?;
-    let heroes = if is_named(db, room, end)? { None } else { Some(heroes(db, who, room, end)?) };
+    let heroes = if is_named(db, room, end)? { None } else { Some(heroes(db, (who.user, &who.user_id), room, end)?) };
     Ok(Some(Summary { heroes, joined: Some(head.joined), invited: Some(head.invited) }))
 }
 
@@ -57,7 +57,11 @@ fn changes_summary(db: &Snapshot, room: RoomNo, base: Root, end: Root) -> Result
     Ok(base == Root::default() || !state::difference_of(db, room, base, end, "m.room.member")?.is_empty())
 }
 
-fn is_named(db: &Snapshot, room: RoomNo, root: Root) -> Result<bool> {
+/// Whether a room is called by something else than those who are in it.
+///
+/// # Errors
+/// As the database says.
+pub fn is_named(db: &Snapshot, room: RoomNo, root: Root) -> Result<bool> {
     #[derive(Deserialize)]
     struct Content {
         name: Option<String>,
@@ -72,15 +76,15 @@ fn is_named(db: &Snapshot, room: RoomNo, root: Root) -> Result<bool> {
     Ok(false)
 }
 
-/// The first users who are joined or invited, else those who were, but not the one who asks.
+/// The first users who are joined or invited, else those who were, but not the one it is told to.
 ///
 /// # Errors
 /// As the database says.
-pub fn heroes(db: &Snapshot, who: &Who, room: RoomNo, root: Root) -> Result<Vec<OwnedUserId>> {
+pub fn heroes(db: &Snapshot, (who, who_id): (UserNo, &UserId), room: RoomNo, root: Root) -> Result<Vec<OwnedUserId>> {
     let mut heroes = Vec::with_capacity(HEROES);
     for member in members::members(db, room)?.take(HEROES + 1) {
         let (user, _) = member?;
-        if user != who.user {
+        if user != who {
             heroes.push(numbers::user_id(db, user)?);
         }
     }
@@ -89,7 +93,7 @@ pub fn heroes(db: &Snapshot, who: &Who, room: RoomNo, root: Root) -> Result<Vec<
             let stored = rooms::events::event(db, room, event)?;
             let key = stored.event.state_key.as_deref().and_then(|key| OwnedUserId::try_from(key).ok());
             let was_in = Membership::of(&stored.event) != Membership::Knock;
-            heroes.extend(key.filter(|user| was_in && *user != who.user_id));
+            heroes.extend(key.filter(|user| was_in && *user != *who_id));
             if heroes.len() == HEROES {
                 break;
             }

@@ -89,7 +89,7 @@ fn check(expected: &str, number: usize, change: impl Fn(&mut Vec<(Event, bool)>)
 }
 
 #[test]
-fn claimed_auth_events_are_those_selected_and_accepted_and_of_the_room() {
+fn t7_claimed_auth_events_are_those_selected_and_accepted_and_of_the_room() {
     for (number, version) in versions() {
         let rule = |old: &'static str, new: &'static str| if version.version_12 { new } else { old };
         check("ok", number, |_| {});

@@ -91,7 +91,7 @@ fn state_key() -> impl Strategy<Value = Option<String>> {
 
 proptest! {
     #[test]
-    fn every_content_has_a_verdict(
+    fn t32_every_content_has_a_verdict(
         state in prop::collection::vec((kind(), state_key(), content()), 0..6),
         kind in kind(),
         key in state_key(),

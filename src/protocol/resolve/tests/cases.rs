@@ -183,7 +183,7 @@ fn version_2_forgets_the_join_rule_of_who_left() {
 }
 
 #[test]
-fn version_2_1_starts_from_nothing_and_keeps_it() {
+fn t8_version_2_1_starts_from_nothing_and_keeps_it() {
     for version in versions(12..=12) {
         let graph = Graph::parse(version, &(room(version) + LOST_RULE));
         let states =
@@ -227,7 +227,7 @@ fn version_2_resets_power_levels() {
 }
 
 #[test]
-fn version_2_1_replays_what_lies_between_conflicting_power_levels() {
+fn t8_version_2_1_replays_what_lies_between_conflicting_power_levels() {
     for version in versions(12..=12) {
         let (graph, states) = reset_levels(version);
         check_states(&graph, states, "alice=alice bob=bob carol=carol erin=erin2 levels=third rule=rule zara=zara");

@@ -139,7 +139,7 @@ impl Events for Rejecting<'_> {
 }
 
 #[test]
-fn rejected_events_enter_no_state() {
+fn t6_rejected_events_enter_no_state() {
     for version in versions(1..=12) {
         let text = ROOM.replace("\"@alice:a\":100,", if version.version_12 { "" } else { "\"@alice:a\":100," })
             + "one < carol : alice topic one @20\ntwo < carol : alice topic two @21";

@@ -129,7 +129,7 @@ fn forged_auth_events_are_refused_by_their_rule() {
 
 /// matrix-org/synapse issues 1935 and 6289: the state after a rejected event is that before it.
 #[test]
-fn a_rejected_event_resets_no_state() {
+fn t6_a_rejected_event_resets_no_state() {
     for version in RoomVersion::all() {
         let mut net = Net::new(version.id);
         let last = net.model.order.last().unwrap().clone();

@@ -291,7 +291,7 @@ proptest! {
     #![proptest_config(cases())]
 
     #[test]
-    fn every_replica_comes_to_the_states_that_whole_states_resolve_to(
+    fn t5_every_replica_comes_to_the_states_that_whole_states_resolve_to(
         version in versions(),
         happenings in prop::collection::vec(happening(), 1..20),
     ) {

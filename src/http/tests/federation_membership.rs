@@ -1,0 +1,82 @@
+//! Who comes and goes in rooms across servers, where the servers do not know the same at the same time.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use serde_json::json;
+
+use super::federation::{enc, eventually, hears, is, join, membership, room, running, say, section};
+use super::federation_hostile::NOTHING;
+use crate::testing::{Hearth, Network};
+
+#[tokio::test]
+async fn an_invitation_is_answered_before_its_event_has_arrived() {
+    for version in ["9", "12"] {
+        let network = Network::default();
+        // One that invites, and then tells nobody of it.
+        let (one, two) = (Hearth::named_in(&network, "one.test"), running(&network, "two.test"));
+        let (alice, bob) = (one.register("alice").await, two.hearth.register("bob").await);
+        let (carol, dave) = (two.hearth.register("carol").await, two.hearth.register("dave").await);
+        let room = room(&alice, json!({ "room_version": version, "preset": "private_chat", "invite": [bob.user_id] })).await;
+        let path = |what: &str| format!("/_matrix/client/v3/rooms/{}/{what}", enc(&room));
+        bob.post(&path("join"), json!({})).await.ok();
+        for user in [&carol, &dave] {
+            alice.post(&path("invite"), json!({ "user_id": user.user_id })).await.ok();
+            assert_eq!(section(user, &room).await.as_deref(), Some("invite"));
+        }
+        dave.post(&path("leave"), json!({})).await.ok();
+        assert_eq!(membership(&alice, &room, &dave.user_id).await.as_deref(), Some("leave"), "version {version}");
+        carol.post(&path("join"), json!({})).await.ok();
+        assert_eq!(membership(&alice, &room, &carol.user_id).await.as_deref(), Some("join"), "version {version}");
+    }
+}
+
+#[tokio::test]
+async fn only_who_invited_takes_an_invitation_back() {
+    let network = Network::default();
+    let (one, two) = (running(&network, "one.test"), running(&network, "two.test"));
+    let (alice, bob) = (one.hearth.register("alice").await, two.hearth.register("bob").await);
+    let carol = one.hearth.register("carol").await;
+    let common = room(&alice, json!({ "preset": "public_chat" })).await;
+    join(&bob, &common, "one.test").await;
+    let anybody_invites = json!({ "invite": 0 });
+    let room = room(&alice, json!({ "preset": "public_chat", "power_level_content_override": anybody_invites })).await;
+    join(&carol, &room, "one.test").await;
+    let path = |what: &str| format!("/_matrix/client/v3/rooms/{}/{what}", enc(&room));
+    carol.post(&path("invite"), json!({ "user_id": bob.user_id })).await.ok();
+    alice.post(&path("kick"), json!({ "user_id": bob.user_id })).await.ok();
+    hears(&bob, &common, &say(&alice, &common, "after").await).await;
+    assert_eq!(section(&bob, &room).await.as_deref(), Some("invite"), "that she may cannot be told without the room's state");
+}
+
+#[tokio::test]
+async fn a_name_is_changed_in_a_restricted_room_with_what_a_client_was_told() {
+    let network = Network::default();
+    let (one, two) = (running(&network, "one.test"), running(&network, "two.test"));
+    let (alice, bob) = (one.hearth.register("alice").await, two.hearth.register("bob").await);
+    let open = room(&alice, json!({ "room_version": "10", "preset": "public_chat" })).await;
+    let allow = json!([{ "type": "m.room_membership", "room_id": open }]);
+    let rules = json!({ "type": "m.room.join_rules", "content": { "join_rule": "restricted", "allow": allow } });
+    let inner = room(&alice, json!({ "room_version": "10", "initial_state": [rules] })).await;
+    join(&bob, &open, "one.test").await;
+    is(&alice, &open, &bob.user_id, "join").await;
+    join(&bob, &inner, "one.test").await;
+    let own = format!("/_matrix/client/v3/rooms/{}/state/m.room.member/{}", enc(&inner), enc(&bob.user_id));
+    let mut told = bob.get(&own).await.ok();
+    assert_eq!(told["join_authorised_via_users_server"], json!(alice.user_id));
+    told["displayname"] = json!("Bobby");
+    bob.put(&own, told).await.ok();
+    let seen = async || alice.get(&own).await.ok()["displayname"].as_str().map(str::to_owned).filter(|name| name == "Bobby");
+    eventually("the new name", seen).await;
+    bob.post(&format!("/_matrix/client/v3/rooms/{}/leave", enc(&inner)), json!({})).await.ok();
+    is(&alice, &inner, &bob.user_id, "leave").await;
+}
+
+#[tokio::test]
+async fn what_is_not_here_is_redacted_by_those_who_may() {
+    let hearth = Hearth::start();
+    let (alice, bob) = (hearth.register("alice").await, hearth.register("bob").await);
+    let room = room(&alice, json!({ "preset": "public_chat" })).await;
+    join(&bob, &room, "hearth.test").await;
+    let path = format!("/_matrix/client/v3/rooms/{}/redact/{}/t", enc(&room), enc(NOTHING));
+    bob.put(&path, json!({})).await.fails(404, "M_NOT_FOUND");
+    alice.put(&path, json!({ "reason": "spam" })).await.ok();
+}
