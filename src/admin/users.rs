@@ -55,7 +55,8 @@ impl Operation for Create {
         let user_id = accounts::wanted_user_id(localpart(server, &username), &server.name)?;
         accounts::check_available(&server.store.snapshot(), &user_id)?;
         let (hashed, drawn) = hash(password, rng)?;
-        let account = NewAccount { kind: Kind::Person, admin, password: Some(hashed), displayname: None };
+        let displayname = Some(user_id.localpart().to_owned());
+        let account = NewAccount { kind: Kind::Person, admin, password: Some(hashed), displayname };
         let registration = Registration { user_id: &user_id, account, token: None, upgrades_guest: false, login: None };
         // No session begins here, so it matters to nobody how long tokens hold.
         let config = sessions::Config::default();

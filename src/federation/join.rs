@@ -190,8 +190,8 @@ impl Federation {
             self.fetch_gap(server, &known, &event).await?;
         }
         let here = self.here(ids)?;
-        let (store, identity) = (self.store.clone(), self.identity.clone());
-        let entered = computed(move || receive::enter(&store, &identity, no, event, &here)).await??.durable().await?;
+        let (store, identity, user) = (self.store.clone(), self.identity.clone(), entering.user.clone());
+        let entered = computed(move || receive::enter(&store, &identity, &user, no, event, &here)).await??.durable().await?;
         match entered {
             Outcome::Accepted(_) | Outcome::Duplicate => Ok(()),
             Outcome::Rejected(reason) | Outcome::SoftFailed(reason) => {

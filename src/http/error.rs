@@ -208,6 +208,11 @@ impl Error {
         Self(Box::new(Kind::Unwritable(cause.into())))
     }
 
+    /// Whether the caller may not have what they ask for.
+    pub(crate) fn is_forbidden(&self) -> bool {
+        matches!(&*self.0, Kind::Refused { errcode: "M_FORBIDDEN", .. })
+    }
+
     /// Whether a server that knows more of the room could let the user in.
     pub(crate) fn is_for_another_server(&self) -> bool {
         let ours = ["M_UNABLE_TO_AUTHORISE_JOIN", "M_UNABLE_TO_GRANT_JOIN"];

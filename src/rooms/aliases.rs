@@ -5,7 +5,11 @@ use ruma::{OwnedRoomAliasId, RoomAliasId, ServerName};
 use serde_json::Value;
 use store::{Lead, Lock, Owner, Pending, Preset, Range, Read, RoomNo, Store, Table, Tx, UserNo};
 
-use crate::{Error, Result};
+use crate::{
+    Error, NewEvent, Result,
+    head::OpenRoom,
+    send::{Identity, Sender, send_in},
+};
 
 pub(crate) static ALIASES: Table<String, (RoomNo, UserNo)> =
     Table::new("aliases", "The room that each alias of this server names, and who made it.");
@@ -114,11 +118,18 @@ pub(crate) fn forget(tx: &mut Tx<'_>, room: RoomNo) -> Result<()> {
     Ok(())
 }
 
-/// Takes a name from a room.
+/// Takes a name from a room, and from the aliases that the room publishes where `by` may change these.
 ///
 /// # Errors
 /// [`Error::NotFound`] where the alias names another room, or none.
-pub fn delete(store: &Store, alias: &RoomAliasId, room: RoomNo) -> Result<Pending<()>> {
+pub fn delete(
+    store: &Store,
+    identity: &Identity,
+    by: &Sender,
+    alias: &RoomAliasId,
+    room: RoomNo,
+    now_ms: u64,
+) -> Result<Pending<()>> {
     store.transact(&[Lock::Room(room)], |tx| {
         match tx.get(&ALIASES, &alias.as_str())? {
             Some((named, _)) if named == room => {}
@@ -126,6 +137,33 @@ pub fn delete(store: &Store, alias: &RoomAliasId, room: RoomNo) -> Result<Pendin
         }
         tx.delete(&ALIASES, &alias.as_str())?;
         tx.delete(&ROOM_ALIASES, &(room, alias.as_str()))?;
-        Ok(())
+        let mut open = OpenRoom::new(tx, room)?;
+        let standing = open.state_event(CANONICAL, "")?;
+        let standing = standing.and_then(|standing| serde_json::from_str(standing.content.get()).ok());
+        let Some(left) = standing.and_then(|standing| without(standing, alias)) else { return Ok(()) };
+        match send_in(&mut open, identity, by, NewEvent::state(CANONICAL, "", left), None, now_ms) {
+            Ok(_) => open.save(),
+            // Who made an alias deletes it also where they have no say in the room, or what it says besides cannot be said again.
+            Err(Error::Denied(_) | Error::BadContent(_) | Error::TooLarge { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
     })
+}
+
+/// The content of an `m.room.canonical_alias` event without an alias, if it publishes that.
+fn without(mut content: Object, alias: &RoomAliasId) -> Option<Object> {
+    let is_gone = |listed: &Value| listed.as_str() == Some(alias.as_str());
+    let mut changed = content.get("alias").is_some_and(is_gone);
+    if changed {
+        content.remove("alias");
+    }
+    if let Some(Value::Array(more)) = content.get_mut("alt_aliases") {
+        let before = more.len();
+        more.retain(|listed| !is_gone(listed));
+        changed |= more.len() < before;
+        if more.is_empty() {
+            content.remove("alt_aliases");
+        }
+    }
+    changed.then_some(content)
 }

@@ -13,7 +13,7 @@ use protocol::{
 use ruma::{OwnedRoomId, OwnedUserId, RoomId};
 use serde::{Deserialize, Deserializer, de::Error as _};
 use serde_json::{Value, json};
-use store::{Pending, Store, Tx};
+use store::{Lock, Pending, Store, Tx};
 
 use crate::{
     Error, NewEvent, Result, aliases,
@@ -24,6 +24,7 @@ use crate::{
     numbers,
     send::{Identity, Sender, send_in},
     state::Root,
+    upgrade,
 };
 
 /// The most events that a request may ask for in a new room.
@@ -114,7 +115,7 @@ pub fn create(store: &Store, identity: &Identity, creator: &Sender, new: NewRoom
     if new.initial_state.len() + new.invite.len() > INITIAL_EVENTS_MAX {
         return Err(Error::Invalid("too many initial events and invitations"));
     }
-    store.transact(&[], |tx| {
+    store.transact(&[Lock::User(creator.no)], |tx| {
         let mut create = create_event(identity, creator, &new, now_ms)?;
         // Rooms alike that one user makes in one moment would have one id where it is a hash: each has its own moment.
         for at_ms in (now_ms + 1..).take(ALIKE_MAX) {
@@ -151,6 +152,7 @@ pub(crate) fn make(
         send_in(&mut room, identity, creator, event, None, now_ms)?;
     }
     room.save()?;
+    upgrade::succeed(tx, creator, no)?;
     if new.public {
         directory::publish(tx, no)?;
     }

@@ -26,6 +26,9 @@ pub enum Error {
     /// The room does not let guests in.
     #[error("guests may not join this room")]
     GuestsForbidden,
+    /// A room cannot be forgotten by who is in it or invited.
+    #[error("you must leave the room before you can forget it")]
+    NotLeft,
     /// A user who is in the room cannot be invited again.
     #[error("the user is already in the room")]
     AlreadyJoined,

@@ -17,7 +17,7 @@ use crate::{
     members::{self, Membership, UserRoom},
     numbers,
     send::{Identity, Sender, send_in},
-    servers,
+    servers, upgrade,
 };
 
 /// The most joined users who are looked at for one who may let another in.
@@ -77,7 +77,10 @@ pub fn change(
     change: Change,
     now_ms: u64,
 ) -> Result<Pending<()>> {
-    store.transact(&[Lock::Room(room)], |tx| {
+    let locks = [Lock::Room(room), Lock::User(sender.no)];
+    let entering = change.to == Action::Join;
+    // What a user has set for a room is theirs: only who enters one may have something to take along.
+    store.transact(if entering { &locks } else { &locks[..1] }, |tx| {
         let target = user_numbers::intern(tx, &change.target)?;
         let mut open = OpenRoom::new(tx, room)?;
         let standing = members::user_room(open.tx, target, room)?;
@@ -91,7 +94,8 @@ pub fn change(
             content.insert("join_authorised_via_users_server".to_owned(), by.as_str().into());
         }
         send_in(&mut open, identity, sender, NewEvent::member(&target, to.membership(), content), None, now_ms)?;
-        open.save()
+        open.save()?;
+        if entering { upgrade::succeed(tx, sender, room) } else { Ok(()) }
     })
 }
 
@@ -218,12 +222,12 @@ pub fn show_profile(
 /// Forgets a room that the user left.
 ///
 /// # Errors
-/// [`Error::Invalid`] where the user is still in it or invited.
+/// [`Error::NotLeft`] where the user is still in it or invited.
 pub fn forget(store: &Store, sender: &Sender, room: RoomNo) -> Result<Pending<()>> {
     store.transact(&[Lock::Room(room)], |tx| {
         let Some(standing) = members::user_room(tx, sender.no, room)? else { return Ok(()) };
         if !matches!(standing.membership, Membership::Leave | Membership::Ban) {
-            return Err(Error::Invalid("You must leave the room before you can forget it"));
+            return Err(Error::NotLeft);
         }
         let mut open = OpenRoom::new(tx, room)?;
         members::put(&mut open, sender.no, &UserRoom { forgotten: true, ..standing })

@@ -24,10 +24,10 @@ use crate::{
     events::{self, Standing, StoredEvent},
     head::{self, OpenRoom},
     numbers, outgoing, resolve,
-    send::Identity,
+    send::{Identity, Sender},
     servers,
     state::{self, Root},
-    timeline,
+    timeline, upgrade,
 };
 
 /// What became of an event.
@@ -81,23 +81,30 @@ pub fn receive_and_tell(store: &Store, identity: &Identity, room: RoomNo, event:
     })
 }
 
-/// Receives the join by which this server becomes a member of a room, with the state before it: events that are here. What the server knew of the
-/// room when it was in it before is no longer its end.
+/// Receives the join of a user by which this server becomes a member of a room, with the state before it: events that are here. What the server
+/// knew of the room when it was in it before is no longer its end.
 ///
 /// # Errors
 /// As [`receive_with_state`].
 pub fn enter(
     store: &Store,
     identity: &Identity,
+    user: &Sender,
     room: RoomNo,
     join: Verified,
     before: &[OwnedEventId],
 ) -> Result<Pending<Outcome>> {
-    head::change(store, room, |open| {
+    store.transact(&[Lock::Room(room), Lock::User(user.no)], |tx| {
+        let mut open = OpenRoom::new(tx, room)?;
         if !servers::is_in(open.tx, room, &identity.server_name)? {
             open.head.extremities.clear();
         }
-        receive_in(open, &join.into_event(), Some(before))
+        let outcome = receive_in(&mut open, &join.into_event(), Some(before))?;
+        open.save()?;
+        if matches!(outcome, Outcome::Accepted(_)) {
+            upgrade::succeed(tx, user, room)?;
+        }
+        Ok(outcome)
     })
 }
 

@@ -5,6 +5,7 @@
 
 use protocol::{json::Object, version::RoomVersion};
 use ruma::{OwnedRoomId, OwnedUserId};
+use serde::Deserialize;
 use serde_json::{Value, json};
 use store::{Lock, Pending, Read, RoomNo, Store, Tx};
 
@@ -13,8 +14,8 @@ use crate::{
     create::{self, NewRoom, Preset},
     directory, events,
     head::{Head, OpenRoom},
-    members::Membership,
-    numbers,
+    members::{self, Membership},
+    numbers, remote,
     send::send_in,
     state,
 };
@@ -58,7 +59,7 @@ pub fn upgrade(
     upgrade: Upgrade,
     now_ms: u64,
 ) -> Result<Pending<OwnedRoomId>> {
-    store.transact(&[Lock::Room(room)], |tx| {
+    store.transact(&[Lock::Room(room), Lock::User(sender.no)], |tx| {
         let head = crate::head(tx, room)?;
         let new = new_room(tx, room, &head, sender, upgrade)?;
         let create = create::create_event(identity, sender, &new, now_ms)?;
@@ -203,6 +204,39 @@ fn hand_over(
         }
     }
     Ok(())
+}
+
+/// Lets a user who becomes a member of a room keep what they had set for the room that it replaces. That it replaces it says the user, who
+/// made it, or the old room: a stranger's word does not suffice. The transaction holds the user's lock.
+///
+/// Specification: "Room Upgrades", server behaviour.
+pub(crate) fn succeed(tx: &mut Tx<'_>, user: &Sender, room: RoomNo) -> Result<()> {
+    #[derive(Deserialize)]
+    struct Create {
+        predecessor: Option<Predecessor>,
+    }
+    #[derive(Deserialize)]
+    struct Predecessor {
+        room_id: OwnedRoomId,
+    }
+    #[derive(Deserialize)]
+    struct Tombstone {
+        replacement_room: OwnedRoomId,
+    }
+    let root = crate::head(tx, room)?.state;
+    let Some(create) = state::event(tx, room, root, "m.room.create", "")? else { return Ok(()) };
+    let content = serde_json::from_str::<Create>(create.event.content.get());
+    let Some(Predecessor { room_id: old_id }) = content.ok().and_then(|create| create.predecessor) else { return Ok(()) };
+    let Some(old) = numbers::number(tx, &old_id)?.filter(|old| *old != room) else { return Ok(()) };
+    if members::user_room(tx, user.no, old)?.is_none_or(|standing| remote::is_remote(&standing)) {
+        return Ok(());
+    }
+    let new = numbers::room(tx, room)?;
+    let tombstone: Option<Tombstone> = state::content(tx, old, crate::head(tx, old)?.state, "m.room.tombstone", "")?;
+    if create.event.sender != user.id && tombstone.is_none_or(|tombstone| tombstone.replacement_room != new.id) {
+        return Ok(());
+    }
+    Ok(users::succession::succeed(tx, user.no, (old, &old_id), (room, &new.id))?)
 }
 
 fn object(value: Value) -> Object {

@@ -65,7 +65,7 @@ pub struct NewAccount {
     pub admin: bool,
     /// The hash of its password.
     pub password: Option<Hashed>,
-    /// What others see as its name at first.
+    /// What others see as its name at first: for people the localpart, as they expect it of servers.
     pub displayname: Option<String>,
 }
 

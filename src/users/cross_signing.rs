@@ -289,7 +289,7 @@ fn remove_dependents(tx: &mut Tx<'_>, user: UserNo, user_id: &UserId, usage: Usa
             let Some((old, _)) = public(replaced) else { return Ok(()) };
             for (device, mut keys) in keys::all_device_keys(tx, user)? {
                 if sign::signature(&keys, user_id.as_str(), &old).is_some() {
-                    signed::retain_signatures(&mut keys, user_id, |signer| signer != old);
+                    signed::retain_device_signatures(&mut keys, user_id, |signer| signer != old);
                     keys::put_device_keys(tx, user, &device, keys)?;
                 }
             }

@@ -38,11 +38,18 @@ pub struct Found {
     pub limited: bool,
 }
 
-/// The users whose id and display name have, for each word of the term, a word that begins with it: at most `limit`.
+/// The users whose id and display name have, for each word of the term, a word that begins with it: at most `limit`. A whole user id
+/// of this server finds that user only.
 ///
 /// # Errors
 /// As the store.
 pub fn search(db: &impl Read, term: &str, limit: usize) -> store::Result<Found> {
+    if let Ok(user_id) = UserId::parse(term.trim().to_lowercase())
+        && let Some((user, account)) = accounts::find(db, &user_id)?
+        && is_listed(&account)
+    {
+        return Ok(Found { users: Vec::from_iter((limit > 0).then_some(user)), limited: limit == 0 });
+    }
     let wanted: Vec<String> = words(term).collect();
     let mut found = Found { users: Vec::new(), limited: false };
     // Of a user id, the first word is the localpart's: its server's name is no row.

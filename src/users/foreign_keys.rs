@@ -1,5 +1,5 @@
-//! Keys of users of other servers, as those servers tell them. What is handed on belongs to whom it was asked of, and is signed as
-//! the keys of this server's users are: another server can withhold keys, and invent none for a device that it does not control.
+//! Keys of users of other servers, as those servers tell them. What is handed on belongs to whom it was asked of, and has the shape of the
+//! keys of this server's users. That a device signed its keys, the clients check.
 
 use std::collections::BTreeMap;
 
@@ -69,7 +69,7 @@ fn cross_signing_key(key: Option<Value>, user: &UserId, usage: Usage) -> Option<
     Some(key)
 }
 
-/// The keys of a device that signed them, with its own signature, that of the self-signing key, and its name.
+/// The keys of a device, with its own signature, that of the self-signing key, and its name.
 fn device_keys(
     keys: Value,
     user: &UserId,
@@ -82,7 +82,7 @@ fn device_keys(
     let name: Option<String> = name.map(|name| name.chars().take(NAME_MAX).collect());
     let vouched = self_signing.filter(|(key_id, public)| signed::is_signed(&keys, user, key_id, public));
     let own = keys::own_key_id(device.into());
-    signed::retain_signatures(&mut keys, user, |id| id == own || vouched.is_some_and(|(key_id, _)| key_id == id));
+    signed::retain_device_signatures(&mut keys, user, |id| id == own || vouched.is_some_and(|(key_id, _)| key_id == id));
     if let Some(name) = name {
         keys.insert("unsigned".to_owned(), json!({ "device_display_name": name }));
     }

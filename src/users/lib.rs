@@ -34,6 +34,7 @@ pub mod sessions;
 pub mod shared_secret;
 pub mod signatures;
 mod signed;
+pub mod succession;
 pub mod to_device;
 mod token;
 pub mod uiaa;

@@ -138,6 +138,23 @@ fn change(store: &Store, user: UserNo, change: impl FnOnce(&mut Ruleset) -> Resu
     })
 }
 
+/// Lets `add` add rules of the user's own, which are kept where it says that it did.
+///
+/// # Errors
+/// [`Error::TooLarge`].
+pub(crate) fn extend(tx: &mut Tx<'_>, user: UserNo, add: impl FnOnce(&mut Ruleset) -> bool) -> Result<()> {
+    let mut rules = rules(tx, user)?;
+    if !add(&mut rules) {
+        return Ok(());
+    }
+    limit(&rules)?;
+    account_data::put(tx, user, None, PUSH_RULES, &text(rules)?)
+}
+
+fn limit(rules: &Ruleset) -> Result<()> {
+    Error::limit("push rules", rules.iter().filter(|rule| !rule.is_server_default()).count(), RULES_MAX)
+}
+
 /// Makes a rule, or replaces the one of its kind and id; whether that is enabled stays.
 ///
 /// # Errors
@@ -149,7 +166,7 @@ pub fn put(store: &Store, user: UserNo, rule: NewPushRule, place: Place<'_>) -> 
     }
     change(store, user, |rules| {
         insert(rules, rule, place)?;
-        Error::limit("push rules", rules.iter().filter(|rule| !rule.is_server_default()).count(), RULES_MAX)
+        limit(rules)
     })
 }
 

@@ -1,7 +1,7 @@
 //! Objects that users sign: device keys and cross-signing keys.
 //!
 //! They are served to other users and servers as they are stored, so their shape is checked before, and of their
-//! signatures only those are kept that were verified.
+//! signatures only those are kept that somebody can verify.
 
 use protocol::{json::Object, keys::PublicKey, sign};
 use ruma::UserId;
@@ -74,6 +74,12 @@ pub(crate) fn retain_signatures(object: &mut Object, user: &UserId, keep: impl F
     if !kept.is_empty() {
         object.insert("signatures".into(), serde_json::json!({ user.as_str(): kept }));
     }
+}
+
+/// [`retain_signatures`] of device keys, which have `signatures` even where there are none.
+pub(crate) fn retain_device_signatures(keys: &mut Object, user: &UserId, keep: impl Fn(&str) -> bool) {
+    retain_signatures(keys, user, keep);
+    keys.entry("signatures").or_insert_with(|| serde_json::json!({}));
 }
 
 /// Adds the signatures of `user` that `from` has and `to` lacks or has differently. Returns whether there were any.

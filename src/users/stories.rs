@@ -20,6 +20,7 @@ mod presence;
 mod profiles;
 mod push_rules;
 mod refreshing;
+mod succession;
 mod tokens;
 
 /// The room that all users of these stories are in.

@@ -82,12 +82,21 @@ impl<'a> Reader<'a> {
         self.root
     }
 
-    /// The state at a point, no later than the user may know.
+    /// The state at a point, no later than the user may know. Before the first event that is here it is the state in which the room was
+    /// entered, or with which it came to be: nobody saw less of it.
     ///
     /// # Errors
     /// As the database says.
     pub fn root_at(&self, point: Point) -> Result<Root> {
-        Ok(timeline::state_at(self.db, self.room, point.0.min(self.end))?)
+        if let Some(last) = timeline::last_until(self.db, self.room, point.0.min(self.end))? {
+            return Ok(last.stored.header.current);
+        }
+        let first = timeline::read(self.db, self.room, Direction::Forward, Pos(i64::MIN), Some(self.end))?.next().transpose()?;
+        match first {
+            Some(first) if first.stored.header.before != Root::default() => Ok(first.stored.header.before),
+            Some(first) => Ok(timeline::state_at(self.db, self.room, Pos::last_of(first.pos.seq()).min(self.end))?),
+            None => Ok(self.root),
+        }
     }
 
     /// State events as the user sees them.
@@ -155,7 +164,8 @@ impl<'a> Reader<'a> {
             (Direction::Forward, to) => Some(to.map_or(self.end, |to| to.0.min(self.end))),
             (Direction::Backward, to) => to.map(|to| to.0),
         };
-        let mut page = Page { chunk: Vec::new(), start, end: None, senders: BTreeSet::new(), root: self.root };
+        let (senders, root) = (BTreeSet::new(), self.root);
+        let mut page = Page { chunk: Vec::new(), start, end: None, senders, first_root: root, last_root: root };
         let placed = timeline::read(self.db, self.room, ask.direction, from, to)?;
         for (scanned, placed) in placed.enumerate() {
             let placed = placed?;
@@ -165,7 +175,10 @@ impl<'a> Reader<'a> {
             page.end = Some(behind(&placed, ask.direction));
             if filter::wants(ask.filter, &placed.stored.event) && self.viewer.sees(self.db, &placed.stored)? {
                 page.senders.insert(placed.stored.event.sender.clone());
-                page.root = placed.stored.header.after;
+                page.last_root = placed.stored.header.after;
+                if page.chunk.is_empty() {
+                    page.first_root = page.last_root;
+                }
                 let written = self.write(&placed.stored)?;
                 page.chunk.push(written);
             }
@@ -177,13 +190,24 @@ impl<'a> Reader<'a> {
         Ok(page)
     }
 
-    /// The member events of users in a state.
+    /// The member event of each user in the first of these states that has one.
     ///
     /// # Errors
     /// As the database says.
-    pub fn members_of<'u>(&self, root: Root, users: impl IntoIterator<Item = &'u UserId>) -> Result<Vec<Box<RawValue>>> {
-        let found = users.into_iter().map(|user| state::entry(self.db, self.room, root, "m.room.member", user.as_str()));
-        let found = found.filter_map(|found| found.transpose()).collect::<std::result::Result<Vec<_>, _>>()?;
+    pub fn members_of<'u, const N: usize>(
+        &self,
+        roots: [Root; N],
+        users: impl IntoIterator<Item = &'u UserId>,
+    ) -> Result<Vec<Box<RawValue>>> {
+        let mut found = Vec::new();
+        for user in users {
+            for root in roots {
+                if let Some(member) = state::entry(self.db, self.room, root, "m.room.member", user.as_str())? {
+                    found.push(member);
+                    break;
+                }
+            }
+        }
         self.state(found)
     }
 }
@@ -220,6 +244,17 @@ pub struct Page {
     pub end: Option<Point>,
     /// Who sent what is in it.
     pub senders: BTreeSet<ruma::OwnedUserId>,
+    /// The state of the room after its first event.
+    first_root: Root,
     /// The state of the room after its last event.
-    pub root: Root,
+    pub last_root: Root,
+}
+
+impl Page {
+    /// The states in which to look for what events of the page are shown with: the one in which it ends comes first, in which who made the
+    /// room is not in it yet where it ends with the room's beginning.
+    #[must_use]
+    pub fn roots(&self) -> [Root; 2] {
+        [self.last_root, self.first_root]
+    }
 }

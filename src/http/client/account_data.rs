@@ -34,7 +34,7 @@ pub(crate) fn routes() -> Vec<Route> {
 fn room(call: &Call<Session>, user: &UserId, room: &RoomId) -> Result<RoomNo> {
     own(&call.session, user)?;
     let db = call.snapshot();
-    let number = super::rooms::room(&db, room)?;
+    let number = super::rooms::known_room(&db, room)?;
     match rooms::members::user_room(&db, call.session.user, number)? {
         Some(_) => Ok(number),
         None => Err(rooms::Error::UnknownRoom.into()),

@@ -149,6 +149,8 @@ mod tests {
         stolen["session"] = asked.json()["session"].clone();
         let for_another = alice.delete("/_matrix/client/v3/devices/TWO").json(&json!({ "auth": stolen.clone() })).await;
         assert_eq!(for_another.status, 401, "a session is for one device");
+        let bob = with_password(&hearth, "bob").await;
+        alice.delete("/_matrix/client/v3/devices/ONE").json(&json!({ "auth": auth(&bob) })).await.fails(403, "M_FORBIDDEN");
         alice.delete("/_matrix/client/v3/devices/ONE").json(&json!({ "auth": stolen })).await.ok();
         let many = json!({ "devices": ["TWO", "THREE", "NONE"], "auth": auth(&alice) });
         alice.post("/_matrix/client/v3/delete_devices", many).await.ok();

@@ -20,7 +20,7 @@ use store::{RoomNo, Snapshot};
 use views::directory::Summary;
 
 use super::{
-    rooms::{room, room_or_alias},
+    rooms::{known_room, room, room_or_alias, sender},
     with::may_publish,
 };
 use crate::{
@@ -85,7 +85,10 @@ async fn unname(call: Call<Session>, request: delete_alias::Request) -> Result<d
     if maker != call.session.user && !is_theirs && !call.session.admin && !may_name(&db, room, &call.session)? {
         return Err(Error::forbidden("Only who made the alias, or who may change the room's aliases, deletes it"));
     }
-    aliases::delete(&call.server.store, &request.room_alias, room)?.durable().await?;
+    let server = &call.server;
+    let deleted =
+        aliases::delete(&server.store, &server.identity, &sender(&call.session), &request.room_alias, room, call.now_ms())?;
+    deleted.durable().await?;
     Ok(delete_alias::Response::new())
 }
 
@@ -118,14 +121,14 @@ async fn names(call: Call<Session>, request: room_aliases::Request) -> Result<ro
 
 async fn visibility(call: Call<()>, request: get_visibility::Request) -> Result<get_visibility::Response> {
     let db = call.snapshot();
-    let public = directory::is_published(&db, room(&db, &request.room_id)?)?;
+    let public = directory::is_published(&db, known_room(&db, &request.room_id)?)?;
     Ok(get_visibility::Response::new(if public { Visibility::Public } else { Visibility::Private }))
 }
 
 async fn publish(call: Call<Session>, request: set_visibility::Request) -> Result<set_visibility::Response> {
     may_publish(&call.session)?;
     let db = call.snapshot();
-    let room = room(&db, &request.room_id)?;
+    let room = known_room(&db, &request.room_id)?;
     if !call.session.admin && !may_name(&db, room, &call.session)? {
         return Err(Error::forbidden("Only who may change the room's aliases changes its place in the directory"));
     }

@@ -58,7 +58,7 @@ async fn a_private_room_is_as_one_that_is_not_there() {
 #[tokio::test]
 async fn aliases_that_are_published_name_the_room() {
     let hearth = Hearth::start();
-    let alice = hearth.register("alice").await;
+    let (alice, bob) = (hearth.register("alice").await, hearth.register("bob").await);
     let other = room(&alice, json!({ "room_alias_name": "other" })).await;
     hearth.clock.advance(1);
     let room = room(&alice, json!({ "room_alias_name": "mine" })).await;
@@ -71,9 +71,12 @@ async fn aliases_that_are_published_name_the_room() {
         set(json!({ "alt_aliases": [malformed] })).await.fails(400, "M_INVALID_PARAM");
     }
     set(json!({ "alt_aliases": "#mine:hearth.test" })).await.fails(400, "M_INVALID_PARAM");
-    alice.put("/_matrix/client/v3/directory/room/%23second:hearth.test", json!({ "room_id": room })).await.ok();
+    alice.post(&format!("/_matrix/client/v3/rooms/{room}/invite"), json!({ "user_id": bob.user_id })).await.ok();
+    bob.post(&format!("/_matrix/client/v3/join/{room}"), json!({})).await.ok();
+    bob.put("/_matrix/client/v3/directory/room/%23second:hearth.test", json!({ "room_id": room })).await.ok();
     set(json!({ "alias": "#mine:hearth.test", "alt_aliases": ["#second:hearth.test"] })).await.ok();
-    alice.delete("/_matrix/client/v3/directory/room/%23second:hearth.test").await.ok();
+    bob.delete("/_matrix/client/v3/directory/room/%23second:hearth.test").await.ok();
+    assert_eq!(alice.get(&path).await.ok()["alt_aliases"], json!(["#second:hearth.test"]), "he has no power over this");
     set(json!({ "alias": null, "alt_aliases": ["#second:hearth.test"] })).await.ok();
     set(json!({})).await.ok();
     set(json!({ "alt_aliases": ["#second:hearth.test"] })).await.fails(400, "M_BAD_ALIAS");
@@ -87,6 +90,29 @@ async fn aliases_that_are_published_name_the_room() {
     create("third", "third").await.fails(400, "M_INVALID_PARAM");
     create("third", "#third:hearth.test").await.ok();
     assert_ne!(other, room);
+}
+
+#[tokio::test]
+async fn an_alias_that_is_deleted_is_no_longer_published() {
+    let hearth = Hearth::start();
+    let alice = hearth.register("alice").await;
+    let room = room(&alice, json!({ "room_alias_name": "one" })).await;
+    let path = format!("/_matrix/client/v3/rooms/{room}/state/m.room.canonical_alias");
+    let named = |name: &str| format!("/_matrix/client/v3/directory/room/%23{name}:hearth.test");
+    for name in ["two", "three", "four"] {
+        alice.put(&named(name), json!({ "room_id": room })).await.ok();
+    }
+    let more = json!(["#two:hearth.test", "#three:hearth.test"]);
+    alice.put(&path, json!({ "alias": "#one:hearth.test", "alt_aliases": more, "org.example": 1 })).await.ok();
+    for (gone, left) in [
+        ("four", json!({ "alias": "#one:hearth.test", "alt_aliases": more, "org.example": 1 })),
+        ("two", json!({ "alias": "#one:hearth.test", "alt_aliases": ["#three:hearth.test"], "org.example": 1 })),
+        ("one", json!({ "alt_aliases": ["#three:hearth.test"], "org.example": 1 })),
+        ("three", json!({ "org.example": 1 })),
+    ] {
+        alice.delete(&named(gone)).await.ok();
+        assert_eq!(alice.get(&path).await.ok(), left, "{gone}");
+    }
 }
 
 #[tokio::test]

@@ -7,11 +7,12 @@ use rooms::{
     timeline::{Direction, gap},
 };
 use ruma::{
-    MilliSecondsSinceUnixEpoch, UInt, UserId,
+    MilliSecondsSinceUnixEpoch, RoomId, UInt, UserId,
     api::{
         Direction as RumaDirection,
         client::{
             context::get_context::v3 as get_context,
+            filter::RoomEventFilter,
             membership::{get_member_events::v3 as get_members, joined_members::v3 as joined_members},
             message::get_message_events::v3 as get_messages,
             room::{get_event_by_timestamp::v1 as get_event_by_time, get_room_event::v3 as get_event},
@@ -29,7 +30,10 @@ use views::{
     token::Point,
 };
 
-use super::rooms::{format, room};
+use super::{
+    rooms::{format, room},
+    with::{Nothing, With},
+};
 use crate::{
     Call, Class, Error, Json, Result, Route,
     auth::{Session, User, UserOrGuest},
@@ -49,7 +53,7 @@ pub(crate) fn routes() -> Vec<Route> {
     ]
 }
 
-pub(super) fn reader<'a>(call: &'a Call<Session>, db: &'a Snapshot, room_id: &ruma::RoomId) -> Result<Reader<'a>> {
+pub(super) fn reader<'a>(call: &'a Call<Session>, db: &'a Snapshot, room_id: &RoomId) -> Result<Reader<'a>> {
     Ok(Reader::new(db, room(db, room_id)?, &call.session.user_id, format(call, db)?)?)
 }
 
@@ -64,28 +68,47 @@ fn raws<T>(written: Vec<Box<RawValue>>) -> Vec<Raw<T>> {
 /// How often one request fetches older events from other servers.
 const BACKFILLS_MAX: usize = 3;
 
-async fn messages(call: Call<Session>, request: get_messages::Request) -> Result<get_messages::Response> {
+/// How many events are told where the request does not say.
+const MESSAGES_DEFAULT: u32 = 10;
+
+/// What is asked of `/messages`. A reader who may not read is told so whatever else they got wrong.
+#[derive(Deserialize)]
+struct MessagesQuery {
+    from: Option<String>,
+    to: Option<String>,
+    dir: Option<RumaDirection>,
+    limit: Option<UInt>,
+    #[serde(default, with = "ruma::serde::json_string")]
+    filter: RoomEventFilter,
+}
+
+async fn messages(call: Call<Session>, request: With<get_messages::Request, Nothing>) -> Result<get_messages::Response> {
+    let room_id = request.room_arg(0)?;
+    reader(&call, &call.snapshot(), &room_id)?;
+    let query = request.query()?;
     for _ in 0..BACKFILLS_MAX {
-        let (response, lacking) = messages_at(&call, &request, call.snapshot())?;
+        let (response, lacking) = messages_at(&call, &room_id, &query, call.snapshot())?;
         match lacking {
-            Some(gap) if call.server.federation.backfill(&request.room_id, gap).await? => {}
+            Some(gap) if call.server.federation.backfill(&room_id, gap).await? => {}
             _ => return Ok(response),
         }
     }
-    Ok(messages_at(&call, &request, call.snapshot())?.0)
+    Ok(messages_at(&call, &room_id, &query, call.snapshot())?.0)
 }
 
 /// The answer from what is here, and the place in it where events are missing that other servers have.
 fn messages_at(
     call: &Call<Session>,
-    request: &get_messages::Request,
+    room_id: &RoomId,
+    request: &MessagesQuery,
     db: Snapshot,
 ) -> Result<(get_messages::Response, Option<Pos>)> {
-    let mut reader = reader(call, &db, &request.room_id)?;
-    let limit = usize::try_from(u64::from(request.limit)).unwrap_or(filter::LIMIT_MAX);
+    let mut reader = reader(call, &db, room_id)?;
+    let limit = usize::try_from(u64::from(request.limit.unwrap_or(MESSAGES_DEFAULT.into()))).unwrap_or(filter::LIMIT_MAX);
     let direction = match request.dir {
-        RumaDirection::Backward => Direction::Backward,
-        RumaDirection::Forward => Direction::Forward,
+        Some(RumaDirection::Backward) => Direction::Backward,
+        Some(RumaDirection::Forward) => Direction::Forward,
+        None => return Err(Error::missing_param("The direction `dir` is missing")),
     };
     let page = reader.page(&Ask {
         direction,
@@ -95,13 +118,13 @@ fn messages_at(
         filter: &request.filter,
     })?;
     let lacking = match direction {
-        Direction::Backward => gap(&db, room(&db, &request.room_id)?, page.start.0)?.map(|(place, _)| place),
+        Direction::Backward => gap(&db, room(&db, room_id)?, page.start.0)?.map(|(place, _)| place),
         Direction::Forward => None,
     };
     let lacking = lacking.filter(|place| page.end.is_none_or(|end| *place > end.0));
     let mut response = get_messages::Response::new();
     if filter::lazy_members(&request.filter).is_some() {
-        response.state = raws(reader.members_of(page.root, page.senders.iter().map(AsRef::<UserId>::as_ref))?);
+        response.state = raws(reader.members_of(page.roots(), page.senders.iter().map(AsRef::<UserId>::as_ref))?);
     }
     response.start = page.start.to_string();
     response.end = page.end.map(|end| end.to_string());
@@ -131,14 +154,14 @@ async fn context(call: Call<Session>, request: get_context::Request) -> Result<J
     };
     let before = page(Direction::Backward, Point::before(pos), limit / 2)?;
     let after = page(Direction::Forward, Point(pos), limit - limit / 2)?;
-    let root = if after.chunk.is_empty() { stored.header.after } else { after.root };
+    let root = if after.chunk.is_empty() { stored.header.after } else { after.last_root };
     let state = match filter::lazy_members(&request.filter) {
         None => reader.state(state::all(&db, room(&db, &request.room_id)?, root)?)?,
         Some(_) => {
             let mut senders = before.senders;
             senders.extend(after.senders);
             senders.insert(stored.event.sender.clone());
-            reader.members_of(root, senders.iter().map(AsRef::<UserId>::as_ref))?
+            reader.members_of([root], senders.iter().map(AsRef::<UserId>::as_ref))?
         }
     };
     Ok(Json(Context {
@@ -153,7 +176,12 @@ async fn context(call: Call<Session>, request: get_context::Request) -> Result<J
 
 async fn event(call: Call<Session>, request: get_event::Request) -> Result<get_event::Response> {
     let db = call.snapshot();
-    let (_, _, written) = reader(&call, &db, &request.room_id)?.event(&request.event_id)?;
+    // Whether there is an event that they may not see is not told.
+    let reader = match reader(&call, &db, &request.room_id) {
+        Err(error) if error.is_forbidden() => Err(Rooms::NotFound("the event").into()),
+        reader => reader,
+    };
+    let (_, _, written) = reader?.event(&request.event_id)?;
     Ok(get_event::Response::new(Raw::from_json(written)))
 }
 
@@ -240,7 +268,7 @@ async fn joined(call: Call<Session>, request: joined_members::Request) -> Result
 mod tests {
     use serde_json::{Value, json};
 
-    use crate::testing::Hearth;
+    use crate::testing::{Hearth, Person};
 
     #[tokio::test]
     async fn the_context_of_an_event_at_the_edge_has_all_its_lists() {
@@ -260,5 +288,71 @@ mod tests {
         let first = create.and_then(|event| event["event_id"].as_str()).unwrap_or_default();
         let around = alice.get(&format!("{room}/context/{first}?limit=0")).await.ok();
         assert_eq!((&around["events_before"], &around["events_after"]), (&json!([]), &json!([])));
+    }
+
+    /// A room of alice's, as its path.
+    async fn room(alice: &Person) -> (String, String) {
+        let made = alice.post("/_matrix/client/v3/createRoom", json!({ "preset": "public_chat" })).await.ok();
+        let id = made["room_id"].as_str().unwrap_or_default().to_owned();
+        (format!("/_matrix/client/v3/rooms/{id}"), id)
+    }
+
+    fn members_in(events: &Value) -> Vec<&str> {
+        events.as_array().into_iter().flatten().filter_map(|member| member["state_key"].as_str()).collect()
+    }
+
+    #[tokio::test]
+    async fn who_may_not_see_a_room_is_told_the_same_as_where_there_is_none() {
+        let hearth = Hearth::start();
+        let (alice, eve) = (hearth.register("alice").await, hearth.register("eve").await);
+        let (room, _) = room(&alice).await;
+        let sent = alice.put(&format!("{room}/send/m.room.message/1"), json!({ "body": "a", "msgtype": "m.text" })).await.ok();
+        let event = sent["event_id"].as_str().unwrap_or_default();
+        let none = "/_matrix/client/v3/rooms/!none:hearth.test";
+        for rest in ["messages?dir=b", "messages", "state", "state/m.room.name/", "members", "joined_members"] {
+            let hidden = eve.get(&format!("{room}/{rest}")).await.fails(403, "M_FORBIDDEN");
+            assert_eq!(eve.get(&format!("{none}/{rest}")).await.fails(403, "M_FORBIDDEN"), hidden, "{rest}");
+        }
+        for path in [format!("{room}/event/{event}"), format!("{none}/event/{event}"), format!("{room}/event/$none")] {
+            eve.get(&path).await.fails(404, "M_NOT_FOUND");
+        }
+        eve.put(&format!("{none}/send/m.room.message/1"), json!({})).await.fails(403, "M_FORBIDDEN");
+        alice.get(&format!("{room}/event/{event}")).await.ok();
+        alice.get(&format!("{room}/messages")).await.fails(400, "M_MISSING_PARAM");
+        alice.get(&format!("{room}/messages?dir=x")).await.fails(400, "M_INVALID_PARAM");
+    }
+
+    #[tokio::test]
+    async fn members_are_those_of_the_place_that_is_asked_for() {
+        let hearth = Hearth::start();
+        let (alice, bob) = (hearth.register("alice").await, hearth.register("bob").await);
+        let (room, id) = room(&alice).await;
+        let synced = alice.get("/_matrix/client/v3/sync").await.ok();
+        let timeline = &synced["rooms"]["join"][&id]["timeline"];
+        assert_eq!(timeline["events"][0]["type"], "m.room.create", "the whole room");
+        bob.post(&format!("{room}/join"), json!({})).await.ok();
+        for (at, expected) in [
+            (timeline["prev_batch"].as_str(), vec![alice.user_id.as_str()]),
+            (synced["next_batch"].as_str(), vec![&alice.user_id]),
+            (None, vec![&alice.user_id, &bob.user_id]),
+        ] {
+            let at = at.map_or_else(String::new, |at| format!("?at={at}"));
+            let members = alice.get(&format!("{room}/members{at}")).await.ok();
+            assert_eq!(members_in(&members["chunk"]), expected, "{at}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_page_back_to_the_beginning_tells_who_made_the_room() {
+        let hearth = Hearth::start();
+        let alice = hearth.register("alice").await;
+        let (room, _) = room(&alice).await;
+        let filter = "%7B%22lazy_load_members%22%3Atrue%7D";
+        let page = alice.get(&format!("{room}/messages?dir=b&limit=50&filter={filter}")).await.ok();
+        let last = page["chunk"].as_array().and_then(|chunk| chunk.last());
+        assert_eq!(last.map(|event| &event["type"]), Some(&json!("m.room.create")));
+        assert_eq!(members_in(&page["state"]), [&alice.user_id]);
+        let whole = alice.get(&format!("{room}/messages?dir=b")).await.ok();
+        assert_eq!((whole.get("state"), &whole["chunk"]), (None, &page["chunk"]), "without a filter");
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use federation::{directory::Named, join::Entering};
 use protocol::json::Object;
 use rooms::{
-    members::{self, Membership},
+    members::{self, Membership, UserRoom},
     membership::{Action, Change},
     remote, servers,
 };
@@ -19,12 +19,15 @@ use ruma::{
             kick_user::v3 as kick_user, leave_room::v3 as leave_room, unban_user::v3 as unban_user,
         },
     },
+    serde::Raw,
 };
-use store::RoomNo;
+use serde::Deserialize;
+use serde_json::Value;
+use store::{RoomNo, Snapshot};
 
 use super::{
-    rooms::{member_content, profile, room, sender},
-    with::may_publish,
+    rooms::{content, known_room, member_content, profile, room, sender},
+    with::{With, may_publish},
 };
 use crate::{
     Call, Class, Error, Result, Route,
@@ -76,25 +79,26 @@ impl Wanted {
     }
 }
 
-/// Changes the caller's own membership: here where this server is in the room, else by way of a server that is.
-async fn change_own(call: &Call<Session>, wanted: Wanted, to: Action, reason: Option<String>) -> Result<()> {
+/// Changes the caller's own membership: here where this server is in the room, else by way of a server that is. `said` is what the
+/// caller says of it.
+async fn change_own(call: &Call<Session>, wanted: Wanted, to: Action, said: Object) -> Result<()> {
     // To leave is all that a suspended user may do.
     if to != Action::Leave {
         may_publish(&call.session)?;
     }
     let user = call.session.user_id.clone();
     let db = call.snapshot();
-    let content = match to {
+    let mut content = match to {
         Action::Leave => Object::new(),
         _ => profile(&db, &user)?,
     };
-    let content = member_content(content, reason);
+    content.extend(said);
     let known = rooms::numbers::number(&db, &wanted.id)?;
     let standing = known.map(|room| members::user_room(&db, call.session.user, room)).transpose()?.flatten();
     let remote = standing.as_ref().is_some_and(remote::is_remote);
     let mut via = wanted.via;
     if let Some(room) = known
-        && servers::is_in(&db, room, &call.server.name)?
+        && (servers::is_in(&db, room, &call.server.name)? || is_left_to_us(&db, room, to, standing.as_ref())?)
     {
         match change(call, room, user, to, content.clone()).await {
             // Another server of the room may know more of the user, or have somebody who may let them in.
@@ -105,17 +109,18 @@ async fn change_own(call: &Call<Session>, wanted: Wanted, to: Action, reason: Op
         }
         via.extend(servers::servers(&db, room)?.take(VIA_MAX).collect::<rooms::Result<Vec<_>>>()?);
     } else if !remote
-        && (to == Action::Leave
+        && ((to == Action::Leave && standing.is_none())
             || (known.is_none() && via.is_empty() && wanted.id.server_name().is_none_or(|of| of == call.server.name)))
     {
         return Err(rooms::Error::UnknownRoom.into());
     }
-    if let (Some(room), true) = (known, remote)
-        && let Some(standing) = &standing
+    if let (Some(room), Some(standing)) = (known, &standing)
+        && (to == Action::Leave || remote)
     {
         let member = remote::member_event(&db, call.session.user, room, standing)?;
         via.extend(remote::remote(&db, call.session.user, room)?.map(|told| told.via));
         if to == Action::Leave {
+            via.extend(servers::servers(&db, room)?.take(VIA_MAX).collect::<rooms::Result<Vec<_>>>()?);
             return leave_remote(call, room, &wanted.id, via, content, &member.event).await;
         }
     }
@@ -129,6 +134,13 @@ async fn change_own(call: &Call<Session>, wanted: Wanted, to: Action, reason: Op
         _ => federation.join(&entering).await?,
     }
     Ok(())
+}
+
+/// Whether a user leaves a room that this server knows from within and that no server is in any more, as who declines an invitation
+/// after everybody left: there is nobody to tell.
+fn is_left_to_us(db: &Snapshot, room: RoomNo, to: Action, standing: Option<&UserRoom>) -> Result<bool> {
+    let is_known = to == Action::Leave && standing.is_some_and(|standing| !remote::is_remote(standing));
+    Ok(is_known && servers::servers(db, room)?.next().is_none())
 }
 
 /// Leaves a room that this server is not in.
@@ -155,28 +167,59 @@ fn distinct(servers: Vec<OwnedServerName>) -> Vec<OwnedServerName> {
     servers.into_iter().filter(|server| seen.insert(server.clone())).collect()
 }
 
-async fn join_id(call: Call<Session>, request: join_by_id::Request) -> Result<join_by_id::Response> {
-    let wanted = Wanted { id: request.room_id.clone(), via: Vec::new() };
-    change_own(&call, wanted, Action::Join, request.reason).await?;
-    Ok(join_by_id::Response::new(request.room_id))
+/// What a client says with a join becomes content of the member event. What the server decides is not theirs to say, and what the
+/// specification names has the type that it gives.
+fn said_of_join(body: &Raw<Object>) -> Result<Object> {
+    let mut said = content(body)?;
+    for key in ["membership", "join_authorised_via_users_server", "third_party_signed", "third_party_invite"] {
+        said.remove(key);
+    }
+    for key in ["reason", "displayname", "avatar_url"] {
+        match said.get(key) {
+            Some(Value::Null) => drop(said.remove(key)),
+            None | Some(Value::String(_)) => {}
+            Some(_) => return Err(Error::bad_json(format!("{key} is a string"))),
+        }
+    }
+    Ok(said)
 }
 
-async fn join_alias(call: Call<Session>, request: join_by_alias::Request) -> Result<join_by_alias::Response> {
-    let wanted = Wanted::named(&call, &request.room_id_or_alias, request.via).await?;
+async fn join_id(call: Call<Session>, request: With<join_by_id::Request, Raw<Object>>) -> Result<join_by_id::Response> {
+    let id = request.room_arg(0)?;
+    let wanted = Wanted { id: id.clone(), via: Vec::new() };
+    change_own(&call, wanted, Action::Join, said_of_join(&request.body)?).await?;
+    Ok(join_by_id::Response::new(id))
+}
+
+/// Servers to ask, under the name of today or the one before.
+#[derive(Deserialize)]
+struct Via {
+    #[serde(default)]
+    via: Vec<OwnedServerName>,
+    #[serde(default)]
+    server_name: Vec<OwnedServerName>,
+}
+
+async fn join_alias(call: Call<Session>, request: With<join_by_alias::Request, Raw<Object>>) -> Result<join_by_alias::Response> {
+    let name = RoomOrAliasId::parse(request.arg(0)).map_err(|_| Error::invalid_param("The path names no room id or alias"))?;
+    let Via { via, server_name } = request.query()?;
+    let said = said_of_join(&request.body)?;
+    let wanted = Wanted::named(&call, &name, if via.is_empty() { server_name } else { via }).await?;
     let id = wanted.id.clone();
-    change_own(&call, wanted, Action::Join, request.reason).await?;
+    change_own(&call, wanted, Action::Join, said).await?;
     Ok(join_by_alias::Response::new(id))
 }
 
 async fn knock(call: Call<Session>, request: knock_room::Request) -> Result<knock_room::Response> {
     let wanted = Wanted::named(&call, &request.room_id_or_alias, request.via).await?;
     let id = wanted.id.clone();
-    change_own(&call, wanted, Action::Knock, request.reason).await?;
+    change_own(&call, wanted, Action::Knock, member_content(Object::new(), request.reason)).await?;
     Ok(knock_room::Response::new(id))
 }
 
 async fn leave(call: Call<Session>, request: leave_room::Request) -> Result<leave_room::Response> {
-    change_own(&call, Wanted { id: request.room_id, via: Vec::new() }, Action::Leave, request.reason).await?;
+    let said = member_content(Object::new(), request.reason);
+    change_own(&call, Wanted { id: request.room_id, via: Vec::new() }, Action::Leave, said).await?;
     Ok(leave_room::Response::new())
 }
 
@@ -218,7 +261,7 @@ async fn unban(call: Call<Session>, request: unban_user::Request) -> Result<unba
 }
 
 async fn forget(call: Call<Session>, request: forget_room::Request) -> Result<forget_room::Response> {
-    let no = room(&call.snapshot(), &request.room_id)?;
+    let no = known_room(&call.snapshot(), &request.room_id)?;
     rooms::membership::forget(&call.server.store, &sender(&call.session), no)?.durable().await?;
     Ok(forget_room::Response::new())
 }
@@ -229,3 +272,7 @@ async fn joined(call: Call<Session>, _: joined_rooms::Request) -> Result<joined_
     let ids = rooms.into_iter().map(|room| Ok(rooms::numbers::room(&db, room)?.id.clone()));
     Ok(joined_rooms::Response::new(ids.collect::<Result<_>>()?))
 }
+
+#[cfg(test)]
+#[path = "membership_tests.rs"]
+mod tests;

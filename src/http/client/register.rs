@@ -117,8 +117,8 @@ async fn register_user(server: &Server, body: Body) -> Result<Json<Value>> {
     let scope = Scope { method: "POST", path: "/register", user: None };
     let passed = interactive(server, scope, None, &flows, body.auth.take()).await?;
     let password = body.password.take().ok_or_else(|| Error::missing_param("An account needs a password"))?;
-    let account =
-        NewAccount { kind: Kind::Person, admin: false, password: Some(hash(server, password).await?), displayname: None };
+    let (password, displayname) = (Some(hash(server, password).await?), Some(user_id.localpart().to_owned()));
+    let account = NewAccount { kind: Kind::Person, admin: false, password, displayname };
     store(server, &user_id, account, passed.registration_token.as_deref(), &body).await
 }
 
@@ -318,6 +318,8 @@ mod tests {
         assert_eq!(made["user_id"], "@alice:hearth.test");
         let whoami = hearth.get("/_matrix/client/v3/account/whoami").token(made["access_token"].as_str().unwrap()).await.ok();
         assert_eq!(whoami, json!({ "user_id": "@alice:hearth.test", "device_id": made["device_id"] }));
+        let profile = hearth.get("/_matrix/client/v3/profile/@alice:hearth.test").await.ok();
+        assert_eq!(profile, json!({ "displayname": "alice" }), "a name to begin with");
         assert_eq!(register(&hearth, "bob", auth).await.status, 401, "a session lets one request through");
         let made =
             hearth.post(REGISTER, json!({ "password": "correct horse", "auth": dummy(), "inhibit_login": true })).await.ok();

@@ -32,15 +32,21 @@ pub(crate) fn format<'a>(call: &'a Call<Session>, db: &impl Read) -> Result<Form
     Ok(Format { user: call.session.user, device, with_room_id: true, now_ms: call.now_ms(), until: Pos(i64::MAX), ignored })
 }
 
-/// The number of a room that is known here.
+/// The number of a room in which the caller does or reads something. One that is not known here is one that they are not in: the
+/// two are not told apart.
 pub(crate) fn room(db: &impl Read, id: &RoomId) -> Result<RoomNo> {
+    rooms::numbers::number(db, id)?.ok_or(rooms::Error::Forbidden("You are not in this room")).map_err(Into::into)
+}
+
+/// The number of a room of which it may be told whether it is known here.
+pub(crate) fn known_room(db: &impl Read, id: &RoomId) -> Result<RoomNo> {
     rooms::numbers::number(db, id)?.ok_or(rooms::Error::UnknownRoom).map_err(Into::into)
 }
 
 /// The number of a room that is known here, by its id or alias.
 pub(crate) fn room_or_alias(db: &impl Read, name: &RoomOrAliasId) -> Result<RoomNo> {
     match <&RoomId>::try_from(name) {
-        Ok(id) => room(db, id),
+        Ok(id) => known_room(db, id),
         Err(alias) => match rooms::aliases::resolve(db, alias)? {
             Some((room, _)) => Ok(room),
             None => Err(Error::not_found("The alias names no room")),

@@ -108,7 +108,8 @@ async fn prove(server: &Server, caller: Option<&Session>, stage: Stage, auth: &A
             let password = auth.password.clone().ok_or(Fault::Told(ErrorKind::MissingParam, "the stage needs a password"))?;
             let named = auth.identifier.as_ref().and_then(|identifier| identifier.user.as_deref()).or(auth.user.as_deref());
             if !named.is_none_or(|named| names(named, &caller.user_id)) {
-                return Err(Fault::Told(ErrorKind::Forbidden, "the identifier names another user"));
+                // No second attempt would make the session theirs.
+                return Err(Error::forbidden("The identifier names another user than the one who asks").into());
             }
             server.limits.take(Class::Login.into(), Payer::User(caller.user), server.elapsed())?;
             let stored = accounts::password(&server.snapshot(), caller.user).map_err(Error::from)?;

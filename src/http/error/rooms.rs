@@ -19,6 +19,7 @@ impl From<rooms::Error> for Error {
                 Self::new(StatusCode::BAD_REQUEST, "M_UNABLE_TO_GRANT_JOIN", "Nobody of this server can let you into the room")
             }
             Rooms::GuestsForbidden => Self::guests_forbidden(),
+            Rooms::NotLeft => Self::unknown("You must leave the room before you can forget it"),
             Rooms::AlreadyJoined => Self::forbidden("The user is already in the room"),
             Rooms::TooLarge { what, limit } => Self::too_large(format!("The {what} is over the limit of {limit}")),
             Rooms::BadContent(reason) => Self::bad_json(reason),

@@ -109,6 +109,25 @@ async fn a_user_joins_a_room_of_another_server_and_they_talk() {
 }
 
 #[tokio::test]
+async fn who_follows_to_an_upgraded_room_of_another_server_keeps_their_push_rules() {
+    let network = Network::default();
+    let (one, two) = (running(&network, "one.test"), running(&network, "two.test"));
+    let (alice, bob) = (one.hearth.register("alice").await, two.hearth.register("bob").await);
+    let old = room(&alice, json!({ "preset": "public_chat", "room_version": "10" })).await;
+    join(&bob, &old, "one.test").await;
+    let rule = |room: &str| format!("/_matrix/client/v3/pushrules/global/room/{}", enc(room));
+    bob.put(&rule(&old), json!({ "actions": [] })).await.ok();
+    let upgrade = format!("/_matrix/client/v3/rooms/{}/upgrade", enc(&old));
+    let upgraded = alice.post(&upgrade, json!({ "new_version": "11" })).await.ok();
+    let new = upgraded["replacement_room"].as_str().unwrap();
+    let tombstone = format!("/_matrix/client/v3/rooms/{}/state/m.room.tombstone/", enc(&old));
+    eventually("the tombstone", async || bob.get(&tombstone).await.status.is_success().then_some(())).await;
+    join(&bob, new, "one.test").await;
+    bob.get(&rule(new)).await.ok();
+    bob.get(&rule(&old)).await.ok();
+}
+
+#[tokio::test]
 async fn an_invitation_is_signed_shown_accepted_or_declined() {
     for version in ["1", "9", "12"] {
         let network = Network::default();

@@ -254,8 +254,8 @@ async fn two_servers_know_nothing_of_each_other() {
     let (here, there) = tokio::join!(create(alice.clone()), create(namesake.clone()));
     assert_ne!(here, there);
     let state = |room: &str| format!("/_matrix/client/v3/rooms/{room}/state");
-    alice.get(&state(&there)).await.fails(404, "M_NOT_FOUND");
-    namesake.get(&state(&here)).await.fails(404, "M_NOT_FOUND");
+    alice.get(&state(&there)).await.fails(403, "M_FORBIDDEN");
+    namesake.get(&state(&here)).await.fails(403, "M_FORBIDDEN");
     create(alice.clone()).await;
     for (hearth, rooms) in [(&one, 2), (&two, 1)] {
         let metrics = hearth.metrics("/metrics").await;

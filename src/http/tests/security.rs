@@ -300,8 +300,8 @@ async fn t43_another_users_proof_is_none() {
     let hearth = Hearth::start();
     let (alice, _) = (with_password(&hearth, "alice").await, with_password(&hearth, "bob").await);
     let body = json!({ "auth": password("bob", "correct horse"), "devices": [alice["device_id"]] });
-    let refused = hearth.post(&format!("{CLIENT}/delete_devices"), body).token(alice["access_token"].as_str().unwrap()).await;
-    assert_eq!(refused.status, 401, "{}", String::from_utf8_lossy(&refused.body));
+    let refused = hearth.post(&format!("{CLIENT}/delete_devices"), body).token(alice["access_token"].as_str().unwrap());
+    refused.await.fails(403, "M_FORBIDDEN");
     let dump = hearth.server.store.dump(&crate::testing::tables()).unwrap();
     assert!(!dump.contains("correct horse"), "a password is stored nowhere in plain text");
 }

@@ -37,6 +37,17 @@ fn a_user_is_found_by_the_beginning_of_any_word() {
 }
 
 #[test]
+fn a_whole_user_id_finds_that_user_only() {
+    let store = store();
+    for name in ["ann", "ann.smith", "anna"] {
+        register(&store, name);
+    }
+    assert_eq!(found(&store, "@ann"), ["ann", "ann.smith", "anna"]);
+    assert_eq!(found(&store, " @Ann:localhost "), ["ann"]);
+    assert_eq!(directory::search(&store.snapshot(), "@ann:localhost", 0).unwrap().users, []);
+}
+
+#[test]
 fn the_directory_follows_names_and_forgets_who_goes() {
     let store = store();
     let alice = register(&store, "alice").0;
