@@ -11,6 +11,7 @@ use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 use admin::jobs::Board;
 use http_layer::Server;
 use media::Media;
+use store::Pending;
 use tokio::task::JoinSet;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -28,6 +29,20 @@ pub struct Context {
     pub server: Arc<Server>,
     /// Its uploads.
     pub media: Arc<Media>,
+}
+
+impl Context {
+    /// Waits, on a thread that may, until what was sent is on disk; where the room's policy server has to sign it first, it is asked.
+    fn sent(&self, sending: rooms::Result<Pending<()>>) -> Result<(), Failure> {
+        match sending {
+            Err(rooms::Error::Unsigned(unsent)) => {
+                let asking = self.server.federation.send_recommended(*unsent);
+                Ok(tokio::runtime::Handle::current().block_on(asking).map(drop)?)
+            }
+            Err(rooms::Error::Store(error)) => Err(error.into()),
+            sending => Ok(sending?.wait()?),
+        }
+    }
 }
 
 /// What a run did, in words; or why it failed.
@@ -108,6 +123,12 @@ const JOBS: &[Job] = &[
         about: "Finishes purges of rooms that were cut off",
         every: MINUTE,
         run: |context| Box::pin(finish_purges(context)),
+    },
+    Job {
+        name: "server_keys",
+        about: "Forgets the keys of servers that have nothing to do with this one",
+        every: MINUTE,
+        run: |context| Box::pin(prune_server_keys(context)),
     },
     Job {
         name: "state_nodes",
@@ -203,6 +224,12 @@ async fn prune_transactions(context: Arc<Context>) -> Outcome {
 async fn prune_destinations(context: Arc<Context>) -> Outcome {
     let pruned = context.server.federation.prune_destinations(DESTINATIONS_MAX)?;
     Ok(format!("forgot {pruned} servers"))
+}
+
+async fn prune_server_keys(context: Arc<Context>) -> Outcome {
+    // It may read the keys of all servers.
+    let pruned = tokio::task::spawn_blocking(move || context.server.federation.prune_server_keys()).await??;
+    Ok(format!("forgot the keys of {pruned} servers"))
 }
 
 async fn purge_login_tokens(context: Arc<Context>) -> Outcome {

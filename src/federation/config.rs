@@ -20,10 +20,18 @@ pub struct Config {
     pub allowed_networks: Vec<Network>,
     /// Servers that are asked for the keys of those that do not answer.
     pub trusted_key_servers: Vec<OwnedServerName>,
+    /// Whether servers with users in common rooms are told who of this server's users is online.
+    pub send_presence: bool,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { enabled: true, ca_certificates: None, allowed_networks: Vec::new(), trusted_key_servers: Vec::new() }
+        Self {
+            enabled: true,
+            ca_certificates: None,
+            allowed_networks: Vec::new(),
+            trusted_key_servers: Vec::new(),
+            send_presence: false,
+        }
     }
 }

@@ -1,9 +1,9 @@
-//! What servers tell each other beside events: who is typing, who has read what, messages to devices, whose keys changed. Of a message's users all must
+//! What servers tell each other beside events: who is typing, who has read what, who is online, messages to devices, whose keys changed. Of a message's users all must
 //! be of the server that sends it.
 //!
 //! Specification: server-server API, "EDUs", and the modules of each.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rooms::{
     Sender, acl, members,
@@ -25,8 +25,8 @@ use crate::{Error, Federation, Result, known::written};
 const TYPING_MS: u64 = 30_000;
 /// The most receipts of one message.
 const RECEIPTS_MAX: usize = 1_000;
-/// The most rooms whose members are told at once that a user's keys changed.
-const ROOMS_MAX: usize = 1_000;
+/// The most rooms of a user whose members or servers are told at once of something.
+pub(crate) const ROOMS_MAX: usize = 1_000;
 
 /// A message between servers that is no event.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -102,6 +102,7 @@ impl Federation {
         match edu.edu_type.as_str() {
             "m.typing" => self.receive_typing(origin, parse(content)?),
             "m.receipt" => self.receive_receipts(origin, parse(content)?),
+            "m.presence" => self.receive_presence(origin, parse(content)?),
             "m.direct_to_device" => self.receive_to_device(origin, parse(content)?),
             "m.device_list_update" | "m.signing_key_update" => self.receive_keys_changed(origin, &parse(content)?),
             _ => Ok(()),
@@ -156,6 +157,19 @@ impl Federation {
             self.store.transact(&[Lock::User(user)], |tx| key_changes::record(tx, user, &rooms))?.soft();
         }
         Ok(())
+    }
+
+    /// The other servers in the rooms of a user, of whose rows at most `limit` are looked at.
+    pub(crate) fn sharing(&self, db: &impl Read, user: UserNo, limit: usize) -> Result<BTreeSet<OwnedServerName>> {
+        let (mut found, mut left) = (BTreeSet::new(), limit);
+        for room in members::joined_rooms(db, user)?.into_iter().take(ROOMS_MAX) {
+            for server in servers::servers(db, room)?.take(left) {
+                found.insert(server?);
+                left -= 1;
+            }
+        }
+        found.remove(self.name());
+        Ok(found)
     }
 
     /// A room that this server is in and lets the other take part, and a user of that in it.
@@ -228,13 +242,7 @@ impl Federation {
             return Ok(None);
         }
         let device: Option<OwnedDeviceId> = users::devices::devices(db, user)?.into_iter().next().map(|device| device.id);
-        let mut told = std::collections::BTreeSet::new();
-        for room in members::joined_rooms(db, user)?.into_iter().take(ROOMS_MAX) {
-            for server in servers::servers(db, room)? {
-                told.insert(server?);
-            }
-        }
-        told.remove(self.name());
+        let told = self.sharing(db, user, usize::MAX)?;
         let content =
             json!({ "user_id": id, "device_id": device.unwrap_or_else(|| "none".into()), "stream_id": at.0, "prev_id": [] });
         Ok(Some((Edu::new("m.device_list_update", &content)?, told.into_iter().collect())))
@@ -246,6 +254,6 @@ fn parse<T: serde::de::DeserializeOwned>(json: &str) -> Result<T> {
 }
 
 /// A server speaks for its own users.
-fn of(origin: &ServerName, user: &UserId) -> Result<()> {
+pub(crate) fn of(origin: &ServerName, user: &UserId) -> Result<()> {
     if user.server_name() == origin { Ok(()) } else { Err(rooms::Error::Forbidden("the user is of another server").into()) }
 }

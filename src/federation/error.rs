@@ -49,6 +49,9 @@ pub enum Error {
     /// The rules of the room refuse the event.
     #[error("{0}")]
     Refuses(String),
+    /// The room's policy server does not recommend what a user wants to send.
+    #[error("the policy server refuses: {0}")]
+    Policy(Refusal),
     /// The rules of rooms.
     #[error(transparent)]
     Rooms(#[from] rooms::Error),
@@ -69,10 +72,10 @@ pub enum Error {
 impl From<views::Error> for Error {
     fn from(error: views::Error) -> Self {
         match error {
+            views::Error::BadToken => Self::BadRequest(error.to_string()),
             views::Error::Rooms(error) => error.into(),
             views::Error::Users(error) => error.into(),
             views::Error::Store(error) => error.into(),
-            views::Error::BadToken => Self::Internal(error.to_string()),
         }
     }
 }

@@ -101,14 +101,29 @@ impl Federation {
         Err(Error::BadAnswer("the server did not give what its event cites".to_owned()))
     }
 
+    /// Receives an event once. Where the room's policy server has not signed it, it is asked to.
     async fn receive_once(&self, room: &Known, event: Verified, before: Option<Vec<OwnedEventId>>) -> Result<Outcome> {
         let (store, no) = (self.store.clone(), room.no);
+        let (again, given) = (event.clone(), before.clone());
         let receive = move || match before {
             Some(before) => receive::receive_with_state(&store, no, event, &before),
             None => receive::receive(&store, no, event),
         };
         // The answer to the transaction waits for the disk once.
-        Ok(computed(receive).await??.soft())
+        let policy = match computed(receive).await??.soft() {
+            Outcome::Unsigned(policy) => policy,
+            outcome => return Ok(outcome),
+        };
+        let event = match self.recommended(&policy, room, again.event()).await {
+            Ok(signed) => signed,
+            Err(error) if error.is_theirs() => {
+                tracing::debug!(%error, event = %again.event().id, room = %room.id, %policy, "an event is not recommended");
+                again
+            }
+            Err(error) => return Err(error),
+        };
+        let store = self.store.clone();
+        Ok(computed(move || receive::receive_asked(&store, no, event, given.as_deref())).await??.soft())
     }
 
     /// The events between what is here and an event, the oldest first: asked for again from the oldest that came, until they meet what is here. None where

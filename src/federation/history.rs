@@ -3,7 +3,7 @@
 //!
 //! Specification: server-server API, "Backfilling and retrieving missing events", "Retrieving the state of a room".
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use protocol::redact;
 use rooms::{
@@ -20,7 +20,7 @@ use serde_json::value::RawValue;
 use store::Snapshot;
 
 use crate::{
-    Ask, Federation, Result,
+    Ask, Error, Federation, Result,
     fetch::{in_order, v1},
     known::{Known, raw},
     path, query,
@@ -39,6 +39,10 @@ const STATES_MAX: usize = 20;
 const SERVERS_MAX: usize = 5;
 /// The most events whose time is looked at.
 const TIMES_MAX: usize = 1_000;
+/// How long a server may take to say which event is closest to a time.
+const CLOSEST_TIME: Duration = Duration::from_secs(10);
+/// How often older events are fetched to get at one of a time.
+const TOWARDS_MAX: usize = 10;
 
 /// A state and its auth chain.
 #[derive(Debug, Serialize)]
@@ -51,7 +55,7 @@ pub struct State<T> {
 }
 
 /// An event closest to a time.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Closest {
     /// The event.
     pub event_id: OwnedEventId,
@@ -200,6 +204,51 @@ impl Federation {
         Ok(false)
     }
 
+    /// Fetches older events of a room up to the one closest to a time, where its timeline lacks those of that time and another server knows of one.
+    ///
+    /// # Errors
+    /// Only where Hearth fails: where no server answers, what is here has to do.
+    pub async fn fetch_time(&self, room: &RoomId, ts: u64, direction: Direction) -> Result<()> {
+        let db = self.store.snapshot();
+        let Some(known) = self.known(&db, room)? else { return Ok(()) };
+        let Some(gap) = gap_at(&db, &known, ts)? else { return Ok(()) };
+        for server in self.backfill_servers(&db, &known, gap)? {
+            let closest = match self.closest(&server, &known, ts, direction).await {
+                Ok(closest) => closest,
+                Err(error) if error.is_theirs() => {
+                    tracing::debug!(%error, %room, %server, "no event at that time");
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            // What it says of the time counts for nothing: the event itself does, once it is here and verified.
+            for _ in 0..TOWARDS_MAX {
+                if events::placed(&self.store.snapshot(), known.no, &closest.event_id)?.is_some()
+                    || !self.backfill(room, gap).await?
+                {
+                    break;
+                }
+            }
+            return Ok(());
+        }
+        Ok(())
+    }
+
+    /// What another server says is closest to a time, where that is no farther than what is here.
+    async fn closest(&self, server: &ServerName, known: &Known, ts: u64, direction: Direction) -> Result<Closest> {
+        let (ts_text, dir) = (ts.to_string(), if direction == Direction::Forward { "f" } else { "b" });
+        let asked = [("ts", ts_text.as_str()), ("dir", dir)];
+        let ask = Ask::get(query(v1!("timestamp_to_event", known.id.as_str()), &asked)).timeout(CLOSEST_TIME);
+        let closest: Closest = self.call(server, ask).await?;
+        let db = self.store.snapshot();
+        let here = times::closest(&db, known.no, ts, direction)?.next().transpose()?.map(|(here, _)| here);
+        let is_closer = match direction {
+            Direction::Forward => closest.origin_server_ts >= ts && here.is_none_or(|here| closest.origin_server_ts < here),
+            Direction::Backward => closest.origin_server_ts <= ts && here.is_none_or(|here| closest.origin_server_ts > here),
+        };
+        if is_closer { Ok(closest) } else { Err(Error::BadAnswer("an event that is no closer".to_owned())) }
+    }
+
     /// Whom to ask: the server of the event before which others are missing, then others in the room.
     fn backfill_servers(&self, db: &Snapshot, known: &Known, gap: Pos) -> Result<Vec<OwnedServerName>> {
         let first = timeline::last_until(db, known.no, gap)?.map(|placed| placed.stored.event.sender.server_name().to_owned());
@@ -265,6 +314,15 @@ impl Federation {
         }
         self.fetch_auth_chain(server, known, &event.id).await
     }
+}
+
+/// The gap in a room's timeline in which a time lies: the first event from that time on is not before it, and what the gap lacks is older.
+fn gap_at(db: &Snapshot, known: &Known, ts: u64) -> Result<Option<Pos>> {
+    let Some((_, no)) = times::closest(db, known.no, ts, Direction::Forward)?.next().transpose()? else { return Ok(None) };
+    let Some(pos) = events::event(db, known.no, no)?.header.pos else { return Ok(None) };
+    let Some((gap, _)) = timeline::gap(db, known.no, pos)? else { return Ok(None) };
+    let after = timeline::last_until(db, known.no, gap)?;
+    Ok(after.filter(|after| after.stored.event.origin_server_ts >= ts).map(|_| gap))
 }
 
 fn all_written(

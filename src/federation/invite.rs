@@ -12,12 +12,7 @@ use protocol::{
     verify::Verified,
     version::{EventIdFormat, RoomVersion},
 };
-use rooms::{
-    NewEvent, Sender, events, head,
-    members::Membership,
-    receive::{self, Outcome},
-    remote, state, template,
-};
+use rooms::{NewEvent, Sender, events, head, members::Membership, policy, receive::Outcome, remote, state, template};
 use ruma::{EventId, RoomId, ServerName, UserId};
 use serde::Deserialize;
 use serde_json::{json, value::RawValue};
@@ -30,6 +25,7 @@ use crate::{
     fetch::v1,
     known::{Known, raw},
     path,
+    policy::{UNRECOMMENDED, as_policy},
 };
 
 /// An invitation that another server asks this one to sign.
@@ -54,11 +50,18 @@ impl Federation {
         content.insert("membership".to_owned(), Membership::Invite.as_str().into());
         let new = NewEvent::state("m.room.member", target.as_str(), content);
         let event = template::unsent(&self.store, &self.identity, room, sender, new, self.now_ms())?.durable().await?;
-        let known = self.known(&self.store.snapshot(), &event.room_id)?.ok_or(rooms::Error::UnknownRoom)?;
+        let db = self.store.snapshot();
+        let known = self.known(&db, &event.room_id)?.ok_or(rooms::Error::UnknownRoom)?;
+        // The invited user is told of nothing that the room's policy server refuses.
+        let event = match policy::policy(&db, known.no, head(&db, known.no)?.state)? {
+            Some(policy) => self.recommended(&policy.server, &known, &event).await.map_err(as_policy)?.into_event(),
+            None => event,
+        };
         let signed = self.ask_to_sign(&known, target.server_name(), &event).await?;
-        match receive::receive_and_tell(&self.store, &self.identity, room, signed)?.durable().await? {
+        match self.tell_recommended(&known, signed).await? {
             Outcome::Accepted(_) | Outcome::Duplicate => Ok(()),
             Outcome::Rejected(reason) | Outcome::SoftFailed(reason) => Err(Error::Refuses(reason)),
+            Outcome::Unsigned(_) => Err(Error::Refuses(UNRECOMMENDED.to_owned())),
             Outcome::Missing(_) => Err(Error::Internal("an event of this server lacks what it cites".to_owned())),
         }
     }

@@ -197,7 +197,9 @@ impl Federation {
             Outcome::Rejected(reason) | Outcome::SoftFailed(reason) => {
                 Err(Error::BadAnswer(format!("a state that refuses the join: {reason}")))
             }
-            Outcome::Missing(_) => Err(Error::BadAnswer("a state without the events that the join cites".to_owned())),
+            Outcome::Unsigned(_) | Outcome::Missing(_) => {
+                Err(Error::BadAnswer("a state without the events that the join cites".to_owned()))
+            }
         }
     }
 

@@ -12,6 +12,7 @@ mod edus;
 mod error;
 mod fetch;
 mod gates;
+pub mod hierarchy;
 pub mod history;
 mod inbound;
 pub mod invite;
@@ -22,9 +23,12 @@ mod media;
 mod multipart;
 mod network;
 mod outbound;
+mod policy;
+mod presence;
 mod profiles;
 pub mod public_rooms;
 pub mod resident;
+pub mod third_party;
 mod transport;
 pub mod user_keys;
 mod verify;
@@ -45,6 +49,7 @@ use rand::{SeedableRng as _, rngs::StdRng};
 use ruma::{OwnedRoomId, OwnedServerName, ServerName};
 use store::{Clock, RoomNo, Store, TableSpec};
 pub use transport::{Body, Carrying, NoNetwork, Transport, TransportError, collect};
+use users::presence::Online;
 pub use verify::Unverified;
 pub use wire::Wire;
 
@@ -75,6 +80,8 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
     /// What carries requests.
     pub transport: Arc<dyn Transport>,
+    /// Who is connected, where presence is known at all.
+    pub online: Option<Arc<Online>>,
     /// Where randomness comes from.
     pub rng: StdRng,
 }
@@ -101,6 +108,9 @@ pub struct Federation {
     /// One user at a time who enters each room.
     entering: Gates<OwnedRoomId>,
     outbound: outbound::Outbound,
+    spaces: hierarchy::Spaces,
+    online: Option<Arc<Online>>,
+    spreading: Mutex<presence::Spreading>,
     rng: Mutex<StdRng>,
 }
 
@@ -108,7 +118,8 @@ impl Federation {
     /// Nothing is asked yet.
     #[must_use]
     pub fn new(parts: Parts) -> Arc<Self> {
-        let Parts { identity, config, store, media, clock, transport, rng } = parts;
+        let Parts { identity, config, store, media, clock, transport, online, rng } = parts;
+        let spreading = presence::Spreading::at(&store.snapshot(), clock.now_ms());
         Arc::new(Self {
             identity,
             config,
@@ -122,6 +133,9 @@ impl Federation {
             rooms: Gates::default(),
             entering: Gates::default(),
             outbound: outbound::Outbound::default(),
+            spaces: hierarchy::Spaces::default(),
+            spreading: Mutex::new(spreading),
+            online,
             rng: Mutex::new(rng),
         })
     }

@@ -9,7 +9,7 @@ use rooms::{
     EventNo, chains,
     events::{self, StoredEvent},
     members::Membership,
-    receive::{self, Outcome},
+    receive::Outcome,
     servers, state, template,
 };
 use ruma::{EventId, OwnedServerName, OwnedUserId, RoomId, ServerName, UserId};
@@ -20,6 +20,7 @@ use views::sync::members;
 use crate::{
     Error, Federation, Result,
     known::{Known, raw},
+    policy::UNRECOMMENDED,
 };
 
 /// An event that a server is to finish and to sign.
@@ -134,19 +135,19 @@ impl Federation {
         match outcome {
             Outcome::Accepted(_) | Outcome::Duplicate => Ok(event),
             Outcome::Rejected(reason) | Outcome::SoftFailed(reason) => Err(Error::Refuses(reason)),
+            Outcome::Unsigned(_) => Err(Error::Refuses(UNRECOMMENDED.to_owned())),
             Outcome::Missing(_) => Err(Error::BadRequest("the event cites events that cannot be had".to_owned())),
         }
     }
 
     async fn receive_and_tell(&self, origin: &ServerName, known: &Known, event: &Verified) -> Result<Outcome> {
-        let tell = || receive::receive_and_tell(&self.store, &self.identity, known.no, event.clone());
-        let outcome = tell()?.durable().await?;
+        let outcome = self.tell_recommended(known, event.clone()).await?;
         if !matches!(outcome, Outcome::Missing(_)) {
             return Ok(outcome);
         }
         // The template was another server's of the room.
         self.fetch_gap(origin, known, event).await?;
-        Ok(tell()?.durable().await?)
+        self.tell_recommended(known, event.clone()).await
     }
 
     /// The event is a change of the own membership of a user of `origin`, of this room.

@@ -65,7 +65,7 @@ pub struct Server {
     /// Counters, and the registry to which other layers add theirs.
     pub metrics: Metrics,
     /// Who is connected.
-    pub online: Online,
+    pub online: Arc<Online>,
     pub(crate) limits: Limits,
     /// Interactive authentications that are under way.
     pub(crate) interactive: uiaa::Sessions,
@@ -82,7 +82,7 @@ impl Server {
     #[must_use]
     pub fn new(setup: Setup) -> Arc<Self> {
         let Setup { identity, config, users, rooms, media, store, federation, transport, clock, mut rng } = setup;
-        let identity = Arc::new(identity);
+        let (identity, online) = (Arc::new(identity), Arc::new(Online::default()));
         let federation = Federation::new(federation::Parts {
             identity: Arc::clone(&identity),
             config: federation,
@@ -90,6 +90,7 @@ impl Server {
             media: Arc::clone(&media),
             clock: Arc::clone(&clock),
             transport,
+            online: users.presence.then(|| Arc::clone(&online)),
             rng: StdRng::from_rng(&mut rng),
         });
         Arc::new(Self {
@@ -97,7 +98,7 @@ impl Server {
             identity,
             memory: views::Memory::new(store.spare_memory()),
             metrics: Metrics::new(Arc::clone(&store)),
-            online: Online::default(),
+            online,
             limits: Limits::new(config.limits.clone()),
             blocking: Arc::new(Semaphore::new(config.blocking_max.max(1))),
             interactive: uiaa::Sessions::default(),

@@ -11,7 +11,7 @@ use ::rooms::{
 use ::users::{accounts, numbers};
 use store::{Lock, Store, UserNo};
 
-use super::{Context, Outcome};
+use super::{Context, Failure, Outcome};
 
 /// The most users whose rooms one run leaves.
 const USERS_MAX: usize = 100;
@@ -33,9 +33,9 @@ fn leave_all(context: &Context) -> Outcome {
         for room in rooms_of(store, *user)? {
             let change = Change { target: sender.id.clone(), to: Action::Leave, content: Default::default() };
             let changed = membership::change(store, &context.server.identity, &sender, room, change, context.server.now_ms());
-            match changed.and_then(|pending| Ok(pending.wait()?)) {
+            match context.sent(changed) {
                 Ok(()) => left += 1,
-                Err(::rooms::Error::Store(error)) => return Err(error.into()),
+                Err(Failure::Store(error)) => return Err(error.into()),
                 // A room that refuses once would always refuse: it keeps its member, and the user's departure is over.
                 Err(error) => {
                     tracing::warn!(user = %sender.id, room = room.0, %error, "a deactivated user could not leave a room");

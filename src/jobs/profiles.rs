@@ -9,7 +9,7 @@ use protocol::json::Object;
 use serde_json::Value;
 use store::UserNo;
 
-use super::{Context, Outcome};
+use super::{Context, Failure, Outcome};
 
 /// The most users whose profiles one run shows.
 const USERS_MAX: usize = 100;
@@ -32,9 +32,9 @@ fn show_all(context: &Context) -> Outcome {
             }
             let (identity, now_ms) = (&context.server.identity, context.server.now_ms());
             let sent = membership::show_profile(store, identity, &sender, room, profile.clone(), now_ms);
-            match sent.and_then(|pending| Ok(pending.wait()?)) {
+            match context.sent(sent) {
                 Ok(()) => shown += 1,
-                Err(::rooms::Error::Store(error)) => return Err(error.into()),
+                Err(Failure::Store(error)) => return Err(error.into()),
                 Err(error) => {
                     tracing::warn!(user = %sender.id, room = room.0, %error, "a room does not show a changed profile");
                     refused += 1;

@@ -6,6 +6,9 @@ use ed25519_dalek::{Signature, Signer as _, VerifyingKey};
 
 use crate::{base64, ids};
 
+/// The id of the key by which policy servers sign, in every room ("Validating Policy Server signatures").
+pub const POLICY_KEY_ID: &str = "ed25519:policy_server";
+
 /// What every key id of this algorithm begins with.
 pub const ED25519: &str = "ed25519:";
 

@@ -12,7 +12,7 @@ use crate::{
     event::Event,
     ids,
     json::Object,
-    keys::{ED25519, PublicKey},
+    keys::{ED25519, POLICY_KEY_ID, PublicKey},
     parse::PduError,
     version::RoomVersion,
 };
@@ -146,7 +146,8 @@ impl Parsed {
         signatures
             .into_iter()
             .flatten()
-            .filter(|(key_id, _)| key_id.starts_with(ED25519))
+            // A policy server's recommendation is checked by the key that the room names, and proves nothing of who made the event.
+            .filter(|(key_id, _)| key_id.starts_with(ED25519) && *key_id != POLICY_KEY_ID)
             .map(|(key_id, signature)| (key_id.as_str(), signature.as_str().unwrap_or_default()))
     }
 }

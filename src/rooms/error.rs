@@ -2,6 +2,8 @@
 
 use protocol::{auth::Denied, draft::BuildError, json::JsonError, parse::PduError};
 
+use crate::policy::Unsent;
+
 /// Why a room operation was refused. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -64,6 +66,9 @@ pub enum Error {
     /// The room's states differ in more than can be resolved.
     #[error("the room's states differ in too much to be resolved")]
     TooComplex,
+    /// The room's policy server has to sign the event first. It was not sent.
+    #[error("the room's policy server has not signed the event")]
+    Unsigned(Box<Unsent>),
     /// The users' layer failed.
     #[error(transparent)]
     Users(#[from] users::Error),

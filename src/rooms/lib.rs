@@ -23,6 +23,7 @@ pub mod members;
 pub mod membership;
 pub mod numbers;
 pub mod outgoing;
+pub mod policy;
 pub mod presence;
 pub mod purge;
 pub mod receipts;

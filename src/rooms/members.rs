@@ -102,6 +102,14 @@ pub fn user_rooms(db: &impl Read, user: UserNo) -> Result<Vec<(RoomNo, UserRoom)
     Ok(rows.map(|row| row.map(|((_, room), of)| (room, of))).collect::<store::Result<_>>()?)
 }
 
+/// Whether a user has to do with any room.
+///
+/// # Errors
+/// As the database says.
+pub fn has_rooms(db: &impl Read, user: UserNo) -> Result<bool> {
+    Ok(db.first(&USER_ROOMS, Range::of(&Lead((user,))))?.is_some())
+}
+
 /// The rooms that a user is joined to.
 ///
 /// # Errors

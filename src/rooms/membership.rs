@@ -16,7 +16,7 @@ use crate::{
     head::OpenRoom,
     members::{self, Membership, UserRoom},
     numbers,
-    send::{Identity, Sender, send_in},
+    send::{Identity, Sender, send_recommended},
     servers, upgrade,
 };
 
@@ -93,7 +93,7 @@ pub fn change(
         {
             content.insert("join_authorised_via_users_server".to_owned(), by.as_str().into());
         }
-        send_in(&mut open, identity, sender, NewEvent::member(&target, to.membership(), content), None, now_ms)?;
+        send_recommended(&mut open, identity, sender, NewEvent::member(&target, to.membership(), content), None, now_ms)?;
         open.save()?;
         if entering { upgrade::succeed(tx, sender, room) } else { Ok(()) }
     })
@@ -212,7 +212,7 @@ pub fn show_profile(
         }
         content.extend(profile);
         if content != before {
-            send_in(&mut open, identity, user, NewEvent::member(&user.id, Membership::Join, content), None, now_ms)?;
+            send_recommended(&mut open, identity, user, NewEvent::member(&user.id, Membership::Join, content), None, now_ms)?;
             open.save()?;
         }
         Ok(())

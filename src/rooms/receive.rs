@@ -15,16 +15,18 @@ use protocol::{
     verify::Verified,
     version::RoomVersion,
 };
-use ruma::OwnedEventId;
+use ruma::{OwnedEventId, OwnedServerName};
 use store::{Lock, Pending, RoomNo, Store};
 
 use crate::{
     Error, EventNo, Pos, Result,
     append::{self, Accepted, Place},
-    events::{self, Standing, StoredEvent},
+    events::{self, Standing, StoredEvent, Txn},
     head::{self, OpenRoom},
-    numbers, outgoing, resolve,
-    send::{Identity, Sender},
+    numbers, outgoing,
+    policy::{self, Unsent},
+    resolve,
+    send::{self, Identity, Sender},
     servers,
     state::{self, Root},
     timeline, upgrade,
@@ -41,6 +43,8 @@ pub enum Outcome {
     Rejected(String),
     /// It was here before.
     Duplicate,
+    /// This policy server has to be asked to sign it first. Nothing was changed.
+    Unsigned(OwnedServerName),
     /// These must be here first. Nothing was changed.
     Missing(Missing),
 }
@@ -62,7 +66,53 @@ pub const OUTLIERS_MAX: usize = 1_000;
 /// # Errors
 /// [`Error::UnknownRoom`], [`Error::TooComplex`].
 pub fn receive(store: &Store, room: RoomNo, event: Verified) -> Result<Pending<Outcome>> {
-    head::change(store, room, |open| receive_in(open, &event.into_event(), None))
+    head::change(store, room, |open| receive_in(open, &event.into_event(), How::default()))
+}
+
+/// Receives an event that the room's policy server was asked to sign, as [`receive`] or [`receive_with_state`]: without its signature it is soft-failed.
+///
+/// # Errors
+/// As there.
+pub fn receive_asked(store: &Store, room: RoomNo, event: Verified, before: Option<&[OwnedEventId]>) -> Result<Pending<Outcome>> {
+    head::change(store, room, |open| receive_in(open, &event.into_event(), How { given: before, asked: true, txn: None }))
+}
+
+/// Sends an event of a local user that the room's policy server has signed since ([`Error::Unsigned`]). All is checked again.
+///
+/// # Errors
+/// As [`crate::send::send`]; [`Error::Unsigned`] where the signature is not that which the room wants.
+pub fn send_signed(
+    store: &Store,
+    identity: &Identity,
+    unsent: Unsent,
+    now_ms: u64,
+    signed: Verified,
+) -> Result<Pending<OwnedEventId>> {
+    head::change(store, unsent.room, |open| {
+        let Unsent { room, txn, .. } = &unsent;
+        // Sent again while the policy server was asked.
+        if let Some((user, txn)) = txn
+            && let Some(sent) = send::sent_by(open.tx, *room, *user, txn)?
+        {
+            return Ok(sent);
+        }
+        let event = signed.into_event();
+        let how = How { txn: txn.as_ref().map(|(_, txn)| txn.clone()), ..How::default() };
+        match receive_in(open, &event, how)? {
+            Outcome::Accepted(no) => {
+                outgoing::push(open, &identity.server_name, &event, no)?;
+                if let Some((user, txn)) = txn {
+                    send::note_txn(open.tx, *room, *user, txn, (no, now_ms))?;
+                }
+                Ok(event.id.clone())
+            }
+            Outcome::Duplicate => Ok(event.id.clone()),
+            Outcome::Unsigned(_) => Err(Error::Unsigned(Box::new(unsent.clone()))),
+            Outcome::SoftFailed(_) | Outcome::Rejected(_) | Outcome::Missing(_) => {
+                Err(Error::Forbidden("The room changed meanwhile, and no longer allows this"))
+            }
+        }
+    })
 }
 
 /// Receives an event that this server signed too, or that it answers for, and so tells the other servers of: a join by way of this server, an
@@ -73,7 +123,7 @@ pub fn receive(store: &Store, room: RoomNo, event: Verified) -> Result<Pending<O
 pub fn receive_and_tell(store: &Store, identity: &Identity, room: RoomNo, event: Verified) -> Result<Pending<Outcome>> {
     head::change(store, room, |open| {
         let event = event.into_event();
-        let outcome = receive_in(open, &event, None)?;
+        let outcome = receive_in(open, &event, How::default())?;
         if let Outcome::Accepted(no) = outcome {
             outgoing::push(open, &identity.server_name, &event, no)?;
         }
@@ -99,7 +149,7 @@ pub fn enter(
         if !servers::is_in(open.tx, room, &identity.server_name)? {
             open.head.extremities.clear();
         }
-        let outcome = receive_in(&mut open, &join.into_event(), Some(before))?;
+        let outcome = receive_in(&mut open, &join.into_event(), How { given: Some(before), ..How::default() })?;
         open.save()?;
         if matches!(outcome, Outcome::Accepted(_)) {
             upgrade::succeed(tx, user, room)?;
@@ -113,7 +163,7 @@ pub fn enter(
 /// # Errors
 /// [`Error::UnknownRoom`], [`Error::NotFound`] where an event of the state is not here, [`Error::TooComplex`].
 pub fn receive_with_state(store: &Store, room: RoomNo, event: Verified, before: &[OwnedEventId]) -> Result<Pending<Outcome>> {
-    head::change(store, room, |open| receive_in(open, &event.into_event(), Some(before)))
+    head::change(store, room, |open| receive_in(open, &event.into_event(), How { given: Some(before), ..How::default() }))
 }
 
 /// Stores events that others cite, of which the place in the DAG is not known: each is checked against its auth events, which
@@ -169,7 +219,18 @@ fn put_outliers(room: &mut OpenRoom<'_, '_>, outliers: Vec<Verified>) -> Result<
     Ok(missing)
 }
 
-fn receive_in(room: &mut OpenRoom<'_, '_>, event: &Arc<Event>, given: Option<&[OwnedEventId]>) -> Result<Outcome> {
+/// How an event is received.
+#[derive(Default)]
+struct How<'a> {
+    /// The state before it, as another server gave it.
+    given: Option<&'a [OwnedEventId]>,
+    /// Whether the room's policy server was asked to sign it.
+    asked: bool,
+    /// The transaction of a local user that it is from.
+    txn: Option<Txn>,
+}
+
+fn receive_in(room: &mut OpenRoom<'_, '_>, event: &Arc<Event>, how: How<'_>) -> Result<Outcome> {
     if event.room_id != room.room.id {
         return Err(Error::Invalid("the event is of another room"));
     }
@@ -180,7 +241,7 @@ fn receive_in(room: &mut OpenRoom<'_, '_>, event: &Arc<Event>, given: Option<&[O
     let cited = cited_events(room, event)?;
     let parents = parents(room, event)?;
     // With the state given, parents may be missing. Where none is, they tell the state better than another server.
-    let given = given.filter(|_| !parents.missing.is_empty());
+    let given = how.given.filter(|_| !parents.missing.is_empty());
     let prev_events = if given.is_some() { Vec::new() } else { parents.missing };
     if !prev_events.is_empty() || !cited.missing.is_empty() {
         return Ok(Outcome::Missing(Missing { prev_events, auth_events: cited.missing }));
@@ -191,7 +252,7 @@ fn receive_in(room: &mut OpenRoom<'_, '_>, event: &Arc<Event>, given: Option<&[O
         None => resolve::after(room, &parents)?,
     };
     let place = Place { parents, before };
-    judge(room, event, known.as_deref(), &cited, place)
+    judge(room, event, (known.as_deref(), &cited), place, how)
 }
 
 /// Receives older events, as backfilling brings them, the oldest first: each is checked against its auth events and the state before it, and gets a
@@ -247,27 +308,33 @@ fn receive_older(room: &mut OpenRoom<'_, '_>, event: &Arc<Event>, given: Option<
     Ok(true)
 }
 
-/// Steps 4 to 6 of the checks.
+/// Steps 4 to 6 of the checks, and what the room's policy server says.
 fn judge(
     room: &mut OpenRoom<'_, '_>,
     event: &Arc<Event>,
-    known: Option<&StoredEvent>,
-    cited: &[Arc<StoredEvent>],
+    (known, cited): (Option<&StoredEvent>, &[Arc<StoredEvent>]),
     place: Place,
+    how: How<'_>,
 ) -> Result<Outcome> {
     if let Some(reason) = rejection(room, event, known, cited, place.before)? {
         append::put_aside(room, event, &place, Standing::Rejected(reason.clone()))?;
         return Ok(Outcome::Rejected(reason));
     }
     // The join by which this server enters the room meets no current state.
-    if !room.head.extremities.is_empty()
-        && let Some(denied) = denied_by(room, event, room.head.state)?
-    {
-        let reason = denied.to_string();
-        append::put_aside(room, event, &place, Standing::SoftFailed(reason.clone()))?;
-        return Ok(Outcome::SoftFailed(reason));
+    if !room.head.extremities.is_empty() {
+        let denied = denied_by(room, event, room.head.state)?.map(|denied| denied.to_string());
+        let reason = match (denied, policy::to_ask(room, event)?) {
+            (None, None) => None,
+            (None, Some(policy)) if !how.asked => return Ok(Outcome::Unsigned(policy)),
+            (None, Some(policy)) => Some(format!("the policy server {policy} does not recommend it")),
+            (denied, _) => denied,
+        };
+        if let Some(reason) = reason {
+            append::put_aside(room, event, &place, Standing::SoftFailed(reason.clone()))?;
+            return Ok(Outcome::SoftFailed(reason));
+        }
     }
-    append::append(room, Accepted::at(place, Arc::clone(event), None)).map(Outcome::Accepted)
+    append::append(room, Accepted::at(place, Arc::clone(event), how.txn)).map(Outcome::Accepted)
 }
 
 /// Why the event is rejected, if it is: it was so before, or by its auth events, or by the state before it.

@@ -23,7 +23,9 @@ use crate::{
     guests,
     head::OpenRoom,
     members::Membership,
-    outgoing, redaction, relations, resolve, state,
+    outgoing,
+    policy::{self, Unsent},
+    redaction, relations, resolve, state,
     state::Root,
 };
 
@@ -96,9 +98,9 @@ pub fn send(
 ) -> Result<Pending<OwnedEventId>> {
     store.transact(&[Lock::Room(room)], |tx| {
         if let Some(txn) = &txn
-            && let Some((room, no, _)) = tx.get(&TXNS, &(sender.no, txn_key(room, txn).as_str()))?
+            && let Some(sent) = sent_by(tx, room, sender.no, txn)?
         {
-            return Ok(events::event(tx, room, no)?.header.id.clone());
+            return Ok(sent);
         }
         let mut open = OpenRoom::new(tx, room)?;
         if let Some(standing) = unchanged(&open, sender, &new)? {
@@ -110,10 +112,10 @@ pub fn send(
         }
         relations::check(&open, sender, &new)?;
         check_aliases(&open, &new)?;
-        let (no, event) = send_in(&mut open, identity, sender, new, txn.clone(), now_ms)?;
+        let (no, event) = send_recommended(&mut open, identity, sender, new, txn.clone(), now_ms)?;
         open.save()?;
         if let Some(txn) = &txn {
-            tx.put(&TXNS, &(sender.no, txn_key(room, txn).as_str()), &(room, no, now_ms))?;
+            note_txn(tx, room, sender.no, txn, (no, now_ms))?;
         }
         Ok(event.id.clone())
     })
@@ -135,6 +137,17 @@ fn check_possible(room: &OpenRoom<'_, '_>, new: &NewEvent) -> Result<()> {
         true => Err(Error::Invalid("creators of the room have all power, and none that could be listed among its users")),
         false => Ok(()),
     }
+}
+
+/// The event that a transaction made before.
+pub(crate) fn sent_by(db: &impl Read, room: RoomNo, user: UserNo, txn: &Txn) -> Result<Option<OwnedEventId>> {
+    let made = db.get(&TXNS, &(user, txn_key(room, txn).as_str()))?;
+    made.map(|(room, no, _)| Ok(events::event(db, room, no)?.header.id.clone())).transpose()
+}
+
+/// Notes what a transaction made, and when (ms).
+pub(crate) fn note_txn(tx: &mut Tx<'_>, room: RoomNo, user: UserNo, txn: &Txn, (no, at_ms): (EventNo, u64)) -> Result<()> {
+    Ok(tx.put(&TXNS, &(user, txn_key(room, txn).as_str()), &(room, no, at_ms))?)
 }
 
 /// A redaction is refused at once where it would not be applied, though the rules of the room let it stand.
@@ -186,9 +199,39 @@ pub(crate) fn send_in(
 ) -> Result<(EventNo, Arc<Event>)> {
     guests::check(room, sender, &new)?;
     let (place, event) = prepare(room, identity, sender, new, now_ms)?;
-    let no = append(room, Accepted::at(place, Arc::clone(&event), txn))?;
-    outgoing::push(room, &identity.server_name, &event, no)?;
+    let no = place_in(room, identity, place, &event, txn)?;
     Ok((no, event))
+}
+
+/// [`send_in`] of what a user asks for: the room's policy server must recommend it, else it is handed back in [`Error::Unsigned`].
+pub(crate) fn send_recommended(
+    room: &mut OpenRoom<'_, '_>,
+    identity: &Identity,
+    sender: &Sender,
+    new: NewEvent,
+    txn: Option<Txn>,
+    now_ms: u64,
+) -> Result<(EventNo, Arc<Event>)> {
+    guests::check(room, sender, &new)?;
+    let (place, event) = prepare(room, identity, sender, new, now_ms)?;
+    if let Some(policy) = policy::to_ask(room, &event)? {
+        let txn = txn.map(|txn| (sender.no, txn));
+        return Err(Error::Unsigned(Box::new(Unsent { room: room.no, event, policy, txn })));
+    }
+    let no = place_in(room, identity, place, &event, txn)?;
+    Ok((no, event))
+}
+
+fn place_in(
+    room: &mut OpenRoom<'_, '_>,
+    identity: &Identity,
+    place: Place,
+    event: &Arc<Event>,
+    txn: Option<Txn>,
+) -> Result<EventNo> {
+    let no = append(room, Accepted::at(place, Arc::clone(event), txn))?;
+    outgoing::push(room, &identity.server_name, event, no)?;
+    Ok(no)
 }
 
 /// An event at the end of a room that is open, which its rules allow, and its place.

@@ -141,17 +141,32 @@ pub fn visible_keys(db: &impl Read, requester: Option<(UserNo, &UserId)>, user: 
     };
     match requester {
         Some((requester, _)) if requester == user => keys.user_signing = stored(db, user, Usage::UserSigning)?,
-        Some((requester, requester_id)) => {
-            let signature = db.get(&SIGNED_USERS, &(requester, user))?;
-            if let Some((master, signature)) = keys.master.as_mut().zip(signature)
-                && public(master).is_some_and(|(key_id, _)| key_id == signature.master_key_id)
-            {
-                sign::add_signature(master, requester_id.as_str(), &signature.key_id, signature.signature);
+        Some(requester) => {
+            if let Some(master) = &mut keys.master {
+                show_signature(db, requester, user, master)?;
             }
         }
         None => {}
     }
     Ok(keys)
+}
+
+/// Adds to another user's master key the signature that the requester made of it, which only they may see.
+///
+/// # Errors
+/// As the store.
+pub fn show_signature(
+    db: &impl Read,
+    (requester, requester_id): (UserNo, &UserId),
+    user: UserNo,
+    master: &mut Object,
+) -> store::Result<()> {
+    if let Some(signature) = db.get(&SIGNED_USERS, &(requester, user))?
+        && public(master).is_some_and(|(key_id, _)| key_id == signature.master_key_id)
+    {
+        sign::add_signature(master, requester_id.as_str(), &signature.key_id, signature.signature);
+    }
+    Ok(())
 }
 
 /// Whether an upload needs user-interactive authentication: there is a master key, and the request has a key that is not

@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 
 use ruma::{OwnedUserId, UserId};
-use store::{Error, Lock, Read, Result, Store, Table, Tx, UserNo};
+use store::{Error, Lock, Range, Read, Result, Store, Table, Tx, UserNo};
 
 static NUMBERS: Table<String, UserNo> = Table::new("user_numbers", "The number of a user id, local or remote.").cached();
 static USERS: Table<UserNo, OwnedUserId> = Table::new("user_ids", "The user id of a number.").cached();
@@ -52,6 +52,14 @@ pub fn ensure(store: &Store, user: &UserId) -> Result<UserNo> {
 /// As the store.
 pub fn number(db: &impl Read, user: &UserId) -> Result<Option<UserNo>> {
     Ok(db.shared(&NUMBERS, &user.as_str())?.map(|number| *number))
+}
+
+/// All users who have a number, read as they are asked for: for jobs, since they may be many.
+///
+/// # Errors
+/// As the store.
+pub fn all(db: &impl Read) -> Result<impl Iterator<Item = Result<(String, UserNo)>> + '_> {
+    db.range(&NUMBERS, Range::of(&()))
 }
 
 /// The user of a number.

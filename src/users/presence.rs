@@ -7,6 +7,8 @@
 //! Users who are online are always shown as `currently_active`: they become idle once they no longer are. So nobody is told of each of
 //! their doings.
 //!
+//! Of a user of another server counts what that server says ([`Online::hears`]), until it has said nothing for long.
+//!
 //! Specification: client-server API, "Presence".
 
 use std::{
@@ -18,7 +20,7 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use store::{Owner, Preset, Range, Read, Seq, Table, Topic, Tx, UserNo};
 
-use crate::{Error, Result, devices::DeviceNo};
+use crate::{Error, Result, accounts, devices::DeviceNo};
 
 static PRESENCE: Table<UserNo, Presence> =
     Table::new("presence", "What others see of a user's presence, of those who ever had any.").owned_by(Owner::User);
@@ -33,6 +35,8 @@ pub(crate) const TABLES: [&store::TableSpec; 2] = [PRESENCE.spec(), CHANGES.spec
 pub const IDLE_MS: u64 = 5 * 60 * 1000;
 /// How long a device counts as connected after its last sync was answered, in milliseconds: it is about to ask again.
 pub const GONE_MS: u64 = 30 * 1000;
+/// How long the word of another server holds that a user of it is not offline, in milliseconds. It must say so again before.
+pub const WORD_HOLDS_MS: u64 = 30 * 60 * 1000;
 /// The longest status message, in bytes: it is sent to all who share a room.
 pub const STATUS_MAX_BYTES: usize = 1024;
 /// The devices of a user that are told apart. More push out those that asked longest ago.
@@ -78,16 +82,12 @@ pub struct Shown {
     currently_active: Option<bool>,
 }
 
-impl Presence {
-    /// As it is told at this moment. `active_ms`: when the user last did something, where that is known better.
+impl Shown {
+    /// As servers tell each other, where the time of the last doing must be said: of one of whom nothing is known it is now.
     #[must_use]
-    pub fn shown(self, active_ms: Option<u64>, now_ms: u64) -> Shown {
-        Shown {
-            presence: self.state,
-            last_active_ago: active_ms.max(self.active_ms).map(|active_ms| now_ms.saturating_sub(active_ms)),
-            status_msg: self.status_msg,
-            currently_active: (self.state != State::Offline).then_some(self.state == State::Online),
-        }
+    pub fn timed(mut self) -> Self {
+        self.last_active_ago.get_or_insert_default();
+        self
     }
 }
 
@@ -106,6 +106,15 @@ pub fn presence(db: &impl Read, user: UserNo) -> store::Result<Presence> {
 pub fn changed_since(db: &impl Read, from: Seq, limit: usize) -> store::Result<Vec<UserNo>> {
     let range = Range::of(&()).after(&(from, UserNo(u32::MAX))).reversed();
     db.range(&CHANGES, &range)?.take(limit).map(|row| row.map(|((_, user), ())| user)).collect()
+}
+
+/// Users whose presence changed after `from`, each with the commit of its last change, the first first, at most `limit`.
+///
+/// # Errors
+/// As the store.
+pub fn changed_after(db: &impl Read, from: Seq, limit: usize) -> store::Result<Vec<(Seq, UserNo)>> {
+    let range = Range::of(&()).after(&(from, UserNo(u32::MAX)));
+    db.range(&CHANGES, &range)?.take(limit).map(|row| row.map(|(change, ())| change)).collect()
 }
 
 /// What a user wants to say from now on.
@@ -161,9 +170,23 @@ pub struct Online {
 #[derive(Default)]
 struct Entry {
     connections: Vec<Connection>,
+    /// Of a user of another server, what that said last; nothing where they are offline.
+    word: Option<Word>,
     active_ms: u64,
     /// What others were last shown.
     shown: State,
+}
+
+struct Word {
+    state: State,
+    currently_active: bool,
+    said_ms: u64,
+}
+
+impl Word {
+    fn holds(&self, now_ms: u64) -> bool {
+        now_ms < self.said_ms.saturating_add(WORD_HOLDS_MS)
+    }
 }
 
 struct Connection {
@@ -182,6 +205,9 @@ impl Connection {
 
 impl Entry {
     fn state(&self, now_ms: u64) -> State {
+        if let Some(word) = &self.word {
+            return if word.holds(now_ms) { word.state } else { State::Offline };
+        }
         let open = self.connections.iter().filter(|connection| connection.is_open(now_ms));
         match open.map(|connection| connection.says).max().unwrap_or_default() {
             State::Online if now_ms >= self.active_ms.saturating_add(IDLE_MS) => State::Unavailable,
@@ -255,6 +281,40 @@ impl Online {
         entry.state(now_ms) != entry.shown
     }
 
+    /// Another server says how a user of it is, and when they last did something. [`put`] stores it where others see a change.
+    pub fn hears(&self, user: UserNo, state: State, currently_active: bool, active_ms: u64, now_ms: u64) {
+        let mut users = self.users.lock();
+        if state == State::Offline && !users.contains_key(&user) {
+            return;
+        }
+        let entry = users.entry(user).or_default();
+        entry.active_ms = active_ms;
+        entry.word = (state != State::Offline).then_some(Word { state, currently_active, said_ms: now_ms });
+    }
+
+    /// Presence as it is told at this moment.
+    #[must_use]
+    pub fn shown(&self, user: UserNo, presence: Presence, now_ms: u64) -> Shown {
+        let said = || self.users.lock().get(&user)?.word.as_ref().map(|word| word.currently_active);
+        let currently_active = match presence.state {
+            State::Offline => None,
+            State::Unavailable => Some(false),
+            State::Online => Some(said().unwrap_or(true)),
+        };
+        let active_ms = self.active_ms(user).max(presence.active_ms);
+        Shown {
+            presence: presence.state,
+            last_active_ago: active_ms.map(|active_ms| now_ms.saturating_sub(active_ms)),
+            status_msg: presence.status_msg,
+            currently_active,
+        }
+    }
+
+    /// The users whom others see as online or idle.
+    pub fn seen(&self) -> Vec<UserNo> {
+        self.users.lock().iter().filter(|(_, entry)| entry.shown != State::Offline).map(|(user, _)| *user).collect()
+    }
+
     /// When a user who is online last did something, in milliseconds since 1970.
     #[must_use]
     pub fn active_ms(&self, user: UserNo) -> Option<u64> {
@@ -274,13 +334,14 @@ impl Online {
         let mut users = self.users.lock();
         users.retain(|_, entry| {
             entry.connections.retain(|connection| connection.is_open(now_ms));
-            entry.shown != State::Offline || !entry.connections.is_empty()
+            entry.word.take_if(|word| !word.holds(now_ms));
+            entry.shown != State::Offline || !entry.connections.is_empty() || entry.word.is_some()
         });
         let due = users.iter().filter(|(_, entry)| entry.state(now_ms) != entry.shown);
         due.map(|(user, _)| *user).take(DUE_MAX).collect()
     }
 
-    /// Once after a start: gives those who were online before it the time to come back.
+    /// Once after a start: gives those who were online before it the time to come back, and other servers the time to speak of theirs.
     ///
     /// # Errors
     /// As the store.
@@ -293,12 +354,18 @@ impl Online {
             if state == State::Offline {
                 continue;
             }
+            let is_local = accounts::account(db, user)?.is_some();
             let mut users = self.users.lock();
             let entry = users.entry(user).or_default();
-            if entry.connections.is_empty() {
+            if !entry.connections.is_empty() || entry.word.is_some() {
+                continue;
+            }
+            (entry.active_ms, entry.shown) = (active_ms.unwrap_or_default(), state);
+            if is_local {
                 // No device has the number 0.
-                let before = Connection { device: DeviceNo(0), says: state, waiting: 0, seen_ms: now_ms };
-                *entry = Entry { connections: vec![before], active_ms: active_ms.unwrap_or_default(), shown: state };
+                entry.connections.push(Connection { device: DeviceNo(0), says: state, waiting: 0, seen_ms: now_ms });
+            } else {
+                entry.word = Some(Word { state, currently_active: state == State::Online, said_ms: now_ms });
             }
         }
         Ok(())

@@ -25,7 +25,7 @@ pub type Signatures = BTreeMap<OwnedUserId, BTreeMap<String, Value>>;
 /// Why objects were refused, under the names that they were uploaded by.
 pub type Failures = BTreeMap<OwnedUserId, BTreeMap<String, KeyError>>;
 
-/// Adds signatures to stored keys. `touch`, the rooms of the user, is woken where others can see a change.
+/// Adds signatures to stored keys. `foreign`: the master keys of users of other servers, as those tell them now. `touch`, the rooms of the user, is woken where others can see a change.
 ///
 /// # Errors
 /// [`KeyError::TooLarge`], and what the store says. What is wrong with one object is in the answer.
@@ -34,6 +34,7 @@ pub fn upload(
     user: UserNo,
     user_id: &UserId,
     uploaded: &Signatures,
+    foreign: &BTreeMap<OwnedUserId, Object>,
     touch: &[Topic],
 ) -> Result<Pending<Failures>, KeyError> {
     KeyError::limit("signed objects", uploaded.values().map(BTreeMap::len).sum(), SIGNED_OBJECTS_MAX)?;
@@ -45,7 +46,9 @@ pub fn upload(
                 let outcome = match object.as_object() {
                     None => Err(KeyError::Malformed("a signed key must be an object")),
                     Some(object) if of_id == user_id => sign_own(tx, user, user_id, name, object),
-                    Some(object) => sign_other(tx, user, user_id, of_id, name, object).map(|()| false),
+                    Some(object) => {
+                        sign_other(tx, (user, user_id), of_id, foreign.get(of_id), (name.as_str(), object)).map(|()| false)
+                    }
                 };
                 match outcome {
                     Ok(changed) => visible |= changed,
@@ -127,16 +130,21 @@ fn with_verified(
 /// Stores the signature of the user's user-signing key on another user's master key.
 fn sign_other(
     tx: &mut Tx<'_>,
-    user: UserNo,
-    user_id: &UserId,
+    (user, user_id): (UserNo, &UserId),
     of_id: &UserId,
-    name: &str,
-    object: &Object,
+    foreign: Option<&Object>,
+    (name, object): (&str, &Object),
 ) -> Result<(), KeyError> {
     signed::check_owner(object, of_id)?;
     signed::check_signatures(object)?;
-    let of = numbers::number(tx, of_id)?.ok_or(KeyError::NotFound("there is no such user"))?;
-    let master = cross_signing::stored(tx, of, Usage::Master)?;
+    let of = match foreign {
+        Some(_) => numbers::intern(tx, of_id)?,
+        None => numbers::number(tx, of_id)?.ok_or(KeyError::NotFound("there is no such user"))?,
+    };
+    let master = match foreign {
+        Some(master) => Some(master.clone()),
+        None => cross_signing::stored(tx, of, Usage::Master)?,
+    };
     let master = master.filter(|key| is_named(key, name)).ok_or(KeyError::NotFound("there is no such master key"))?;
     if !signed::same_body(&master, object) {
         return Err(KeyError::Invalid("the signed object is not the stored key"));

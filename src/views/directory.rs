@@ -8,7 +8,7 @@ use rooms::{
     numbers, state, visibility,
 };
 use ruma::{
-    OwnedRoomId, UInt,
+    OwnedRoomId, RoomId, UInt,
     directory::{Filter, PublicRoomsChunk, PublicRoomsChunkInit},
     room::{JoinRuleKind, RoomType},
 };
@@ -112,17 +112,58 @@ pub(crate) fn allowing_rooms(db: &Snapshot, room: RoomNo) -> Result<Vec<OwnedRoo
 }
 
 /// What is told of a single room.
-#[derive(Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Summary {
     #[serde(flatten)]
     room: PublicRoomsChunk,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     allowed_room_ids: Vec<OwnedRoomId>,
     #[serde(skip_serializing_if = "Option::is_none")]
     encryption: Option<String>,
-    room_version: String,
+    /// Servers of old do not tell it.
     #[serde(skip_serializing_if = "Option::is_none")]
+    room_version: Option<String>,
+    #[serde(skip_deserializing, skip_serializing_if = "Option::is_none")]
     membership: Option<Membership>,
+}
+
+impl Summary {
+    /// The room.
+    #[must_use]
+    pub fn id(&self) -> &RoomId {
+        &self.room.room_id
+    }
+
+    /// Whether the room is a space.
+    #[must_use]
+    pub fn is_space(&self) -> bool {
+        self.room.room_type == Some(RoomType::Space)
+    }
+
+    /// Whether what another server told of a room is told to a user, as [`is_told`] says of those that this server is in.
+    ///
+    /// # Errors
+    /// As the database says.
+    pub fn is_for(&self, db: &Snapshot, user: UserNo) -> Result<bool> {
+        let is_open = matches!(self.room.join_rule, JoinRuleKind::Public | JoinRuleKind::Knock | JoinRuleKind::KnockRestricted);
+        if is_open || self.room.world_readable {
+            return Ok(true);
+        }
+        if let Some(room) = numbers::number(db, self.id())?
+            && let Some(standing) = members::user_room(db, user, room)?
+            && matches!(standing.membership, Membership::Join | Membership::Invite | Membership::Knock)
+        {
+            return Ok(true);
+        }
+        for allowing in self.allowed_room_ids.iter().filter(|_| self.room.join_rule == JoinRuleKind::Restricted) {
+            if let Some(allowing) = numbers::number(db, allowing)?
+                && members::is_joined(db, user, allowing)?
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
 }
 
 /// The summary of a room ("GET room_summary"), with what a user has to do with it.
@@ -140,7 +181,7 @@ pub fn detailed(db: &Snapshot, room: RoomNo, user: Option<UserNo>) -> Result<Sum
         room: summary(db, room)?,
         allowed_room_ids: allow.unwrap_or_default().into_iter().filter_map(|allow| allow.room_id).collect(),
         encryption: field(db, room, root, "m.room.encryption", "algorithm")?,
-        room_version: numbers::room(db, room)?.version()?.id.to_owned(),
+        room_version: Some(numbers::room(db, room)?.version()?.id.to_owned()),
         membership,
     })
 }

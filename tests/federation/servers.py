@@ -137,6 +137,7 @@ enabled = true
 ca_certificates = "{self.authority.path}"
 allowed_networks = ["127.0.0.0/8"]
 trusted_key_servers = []
+send_presence = true
 
 [[http.listeners]]
 kind = "client"

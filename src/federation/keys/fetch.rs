@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    sync::atomic::{AtomicUsize, Ordering},
     time::Duration,
 };
 
@@ -41,6 +42,8 @@ const NOTARY_ANSWER_MAX: usize = 4 * DOCUMENT_MAX;
 #[derive(Default)]
 pub(crate) struct Fetching {
     gates: Gates<OwnedServerName>,
+    /// Documents learned since it was last looked whether there are too many.
+    learned: AtomicUsize,
     pauses: Mutex<HashMap<OwnedServerName, Pause>>,
 }
 
@@ -51,6 +54,12 @@ struct Pause {
 }
 
 impl Fetching {
+    /// Whether at least so many documents were learned; then they count anew.
+    pub(super) fn take_learned(&self, min: usize) -> bool {
+        let taken = |learned: usize| (learned >= min).then_some(0);
+        self.learned.fetch_update(Ordering::Relaxed, Ordering::Relaxed, taken).is_ok()
+    }
+
     fn is_paused(&self, server: &ServerName, now: Duration) -> bool {
         self.pauses.lock().get(server).is_some_and(|pause| pause.until > now)
     }
@@ -162,6 +171,7 @@ impl Federation {
         let body = self.ask_unsigned(server, path(&["_matrix", "key", "v2", "server"]), None, DOCUMENT_MAX).await?;
         let object = document::object(&body).map_err(wrong)?;
         let document = Document::read(object, server, self.now_ms()).map_err(wrong)?;
+        self.keys.learned.fetch_add(1, Ordering::Relaxed);
         Ok(rows::learn(&self.store, server, &document, Source::Itself, self.now_ms()).await?.keys())
     }
 
@@ -193,6 +203,7 @@ impl Federation {
         for object in answer.server_keys {
             let Ok(document) = Document::read(object, server, now_ms) else { continue };
             if document.is_signed_by(notary, &of_notary) {
+                self.keys.learned.fetch_add(1, Ordering::Relaxed);
                 keys = Some(rows::learn(&self.store, server, &document, Source::Notary, now_ms).await?.keys());
             }
         }

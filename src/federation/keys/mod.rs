@@ -6,6 +6,7 @@ mod document;
 mod fetch;
 mod notary;
 mod own;
+mod prune;
 mod rows;
 mod stored;
 

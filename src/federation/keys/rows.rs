@@ -53,6 +53,17 @@ impl ServerKeys {
         self.keys.iter().filter_map(read).collect()
     }
 
+    /// When a document of the server was last seen, in milliseconds since 1970.
+    pub(super) fn seen_ms(&self) -> u64 {
+        self.keys.values().map(|row| row.seen_ms).max().unwrap_or_default()
+    }
+
+    #[cfg(test)]
+    pub(super) fn seen_at(seen_ms: u64) -> Self {
+        let row = Row { key: String::new(), validity: Counts::Until(0), seen_ms };
+        Self { keys: BTreeMap::from([("ed25519:a".to_owned(), row)]), ..Self::default() }
+    }
+
     /// The last document, if it is to be believed at this time.
     pub(super) fn document(&self, valid_at_ms: u64) -> Option<Object> {
         if self.valid_until_ms < valid_at_ms { None } else { serde_json::from_str(&self.document).ok() }

@@ -16,14 +16,20 @@ use parking_lot::Mutex;
 pub(crate) use queue::{COUNTER, CURSOR, NAMES, NUMBERS, QUEUE};
 use ruma::{OwnedServerName, ServerName};
 use serde_json::Value;
-use store::Topic;
-use tokio::{sync::Notify, task::JoinSet};
+use store::{Topic, UserNo};
+use tokio::{
+    sync::Notify,
+    task::JoinSet,
+    time::{MissedTickBehavior, interval},
+};
 use transaction::UnderWay;
 
-use crate::{Ask, Error, Federation, Result, edus::Edu, inbound::EDUS_MAX, path};
+use crate::{Ask, Error, Federation, Result, edus::Edu, inbound::EDUS_MAX, path, presence};
 
-/// Messages that may be lost (typing, receipts) that wait for one server.
-const FLEETING_MAX: usize = EDUS_MAX;
+/// Messages that may be lost (typing, receipts) that wait for one server. With one of presence they are a transaction.
+const FLEETING_MAX: usize = EDUS_MAX - 1;
+/// Users whose presence one server is still to be told. Of more it is told when they change again.
+const PRESENCE_MAX: usize = 1_000;
 /// How long a server may take to answer a transaction.
 const TIMEOUT: Duration = Duration::from_secs(60);
 /// How often those who wait for a server to be asked again are looked at.
@@ -50,6 +56,8 @@ struct State {
     under_way: HashMap<OwnedServerName, UnderWay>,
     /// What waits for each server and may be lost.
     fleeting: HashMap<OwnedServerName, Vec<Edu>>,
+    /// Whose presence each server is to be told. How that is, is looked up when it is said.
+    presence: HashMap<OwnedServerName, BTreeSet<UserNo>>,
 }
 
 impl Outbound {
@@ -77,23 +85,57 @@ impl Outbound {
     fn fleeting(&self, server: &ServerName) -> Vec<Edu> {
         self.state.lock().fleeting.remove(server).unwrap_or_default()
     }
+
+    /// Servers that answer are to be told how a user is.
+    pub(crate) fn presence(&self, servers: BTreeSet<OwnedServerName>, user: UserNo) {
+        let mut state = self.state.lock();
+        for server in servers.iter().filter(|server| !state.waiting.contains_key(*server)).collect::<Vec<_>>() {
+            let users = state.presence.entry(server.clone()).or_default();
+            if users.len() < PRESENCE_MAX {
+                users.insert(user);
+            }
+        }
+        drop(state);
+        self.due(servers);
+    }
+
+    /// At most `limit` of the users whose presence a server is to be told.
+    fn take_presence(&self, server: &ServerName, limit: usize) -> BTreeSet<UserNo> {
+        let mut state = self.state.lock();
+        let Some(users) = state.presence.get_mut(server) else { return BTreeSet::new() };
+        let rest = users.iter().nth(limit).copied().map(|next| users.split_off(&next)).unwrap_or_default();
+        let taken = std::mem::replace(users, rest);
+        if users.is_empty() {
+            state.presence.remove(server);
+        }
+        taken
+    }
 }
 
 impl Federation {
-    /// Tells other servers what there is to tell, until `stop` resolves. What is not acknowledged by then is sent again after the next start.
+    /// Tells other servers what there is to tell, until `stop` resolves. What is not acknowledged by then is sent again after the next start. Where federation is
+    /// switched off, what would be told is forgotten: who is told again later finds what they missed.
     ///
     /// # Errors
     /// Where the store fails.
     pub async fn run(self: &Arc<Self>, stop: impl Future<Output = ()>) -> Result<()> {
-        if !self.config.enabled {
-            stop.await;
-            return Ok(());
-        }
         tokio::pin!(stop);
         let watch = self.store.watch(vec![Topic::Outgoing]);
+        if !self.config.enabled {
+            loop {
+                self.distribute_all().await?;
+                tokio::select! {
+                    () = &mut stop => return Ok(()),
+                    () = watch.changed() => {}
+                }
+            }
+        }
         let mut sending: JoinSet<OwnedServerName> = JoinSet::new();
         let mut busy: BTreeSet<OwnedServerName> = BTreeSet::new();
         self.outbound.due(self.queued_servers(&self.store.snapshot())?);
+        let (mut tick, mut spread) = (interval(TICK), interval(presence::SPREAD));
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        spread.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             self.distribute_all().await?;
             self.start_due(&mut sending, &mut busy);
@@ -104,7 +146,8 @@ impl Federation {
                 Some(done) = sending.join_next() => {
                     if let Ok(server) = done { busy.remove(&server); }
                 }
-                () = tokio::time::sleep(TICK) => self.wake_waiting(),
+                _ = tick.tick() => self.wake_waiting(),
+                _ = spread.tick() => self.spread_presence()?,
             }
         }
     }
@@ -167,6 +210,7 @@ impl Federation {
                     }
                     let mut state = self.outbound.state.lock();
                     state.fleeting.remove(server);
+                    state.presence.remove(server);
                     state.due.remove(server);
                     state.waiting.insert(server.to_owned(), until_ms);
                     return;

@@ -61,7 +61,22 @@ impl Federation {
         }
     }
 
+    /// Takes entries out of the logs, and into queues where federation is not switched off.
     fn distribute(
+        &self,
+        tx: &mut Tx<'_>,
+        entries: &[outgoing::Outgoing],
+        changed: &[(Seq, UserNo)],
+    ) -> Result<BTreeSet<OwnedServerName>> {
+        let reached = if self.config.enabled { self.fill(tx, entries, changed)? } else { BTreeSet::new() };
+        outgoing::taken(tx, entries)?;
+        if let Some((last, _)) = changed.last() {
+            tx.put(&CURSOR, &KEYS, last)?;
+        }
+        Ok(reached)
+    }
+
+    fn fill(
         &self,
         tx: &mut Tx<'_>,
         entries: &[outgoing::Outgoing],
@@ -81,7 +96,6 @@ impl Federation {
                 reached.insert(server);
             }
         }
-        outgoing::taken(tx, entries)?;
         for (seq, user) in changed {
             let Some((edu, servers)) = self.keys_changed(tx, *user, *seq)? else { continue };
             let message = Item::message(&edu)?;
@@ -89,9 +103,6 @@ impl Federation {
                 put(tx, &server, &mut order, &message)?;
                 reached.insert(server);
             }
-        }
-        if let Some((last, _)) = changed.last() {
-            tx.put(&CURSOR, &KEYS, last)?;
         }
         Ok(reached)
     }
@@ -101,6 +112,9 @@ impl Federation {
     /// # Errors
     /// As the store.
     pub async fn tell_surely(&self, messages: Vec<(OwnedServerName, Edu)>) -> Result<()> {
+        if !self.config.enabled {
+            return Ok(());
+        }
         let servers: BTreeSet<OwnedServerName> = messages.iter().map(|(server, _)| server.clone()).collect();
         let queue = |tx: &mut Tx<'_>| -> Result<()> {
             let mut order = 0;

@@ -13,6 +13,7 @@ use crate::{
     Federation, Result,
     inbound::{EDUS_MAX, PDUS_MAX},
     known::{raw, written},
+    presence::USERS_MAX,
 };
 
 /// What a transaction says.
@@ -78,7 +79,9 @@ impl Federation {
     }
 
     fn next_fleeting(&self, server: &ServerName) -> Result<Option<Transaction>> {
-        let edus = self.outbound.fleeting(server).iter().map(written).collect::<Result<Vec<_>>>()?;
+        let mut edus = self.outbound.fleeting(server);
+        edus.extend(self.presence_of(&self.outbound.take_presence(server, USERS_MAX))?);
+        let edus = edus.iter().map(written).collect::<Result<Vec<_>>>()?;
         if edus.is_empty() {
             return Ok(None);
         }

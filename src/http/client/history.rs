@@ -61,6 +61,13 @@ fn point(token: Option<&str>) -> Result<Option<Point>> {
     Ok(token.map(str::parse).transpose()?)
 }
 
+fn direction(asked: RumaDirection) -> Direction {
+    match asked {
+        RumaDirection::Backward => Direction::Backward,
+        RumaDirection::Forward => Direction::Forward,
+    }
+}
+
 fn raws<T>(written: Vec<Box<RawValue>>) -> Vec<Raw<T>> {
     written.into_iter().map(Raw::from_json).collect()
 }
@@ -105,11 +112,7 @@ fn messages_at(
 ) -> Result<(get_messages::Response, Option<Pos>)> {
     let mut reader = reader(call, &db, room_id)?;
     let limit = usize::try_from(u64::from(request.limit.unwrap_or(MESSAGES_DEFAULT.into()))).unwrap_or(filter::LIMIT_MAX);
-    let direction = match request.dir {
-        Some(RumaDirection::Backward) => Direction::Backward,
-        Some(RumaDirection::Forward) => Direction::Forward,
-        None => return Err(Error::missing_param("The direction `dir` is missing")),
-    };
+    let direction = direction(request.dir.clone().ok_or_else(|| Error::missing_param("The direction `dir` is missing"))?);
     let page = reader.page(&Ask {
         direction,
         from: point(request.from.as_deref())?,
@@ -186,12 +189,12 @@ async fn event(call: Call<Session>, request: get_event::Request) -> Result<get_e
 }
 
 async fn event_by_time(call: Call<Session>, request: get_event_by_time::Request) -> Result<get_event_by_time::Response> {
+    let (ts, direction) = (request.ts.get().into(), direction(request.dir));
+    // Others are asked for those only who may read the room.
+    reader(&call, &call.snapshot(), &request.room_id)?;
+    call.server.federation.fetch_time(&request.room_id, ts, direction).await?;
     let db = call.snapshot();
-    let direction = match request.dir {
-        RumaDirection::Backward => Direction::Backward,
-        RumaDirection::Forward => Direction::Forward,
-    };
-    let (id, ts) = reader(&call, &db, &request.room_id)?.at_time(request.ts.get().into(), direction)?;
+    let (id, ts) = reader(&call, &db, &request.room_id)?.at_time(ts, direction)?;
     let ts = UInt::try_from(ts).map_err(Error::internal)?;
     Ok(get_event_by_time::Response::new(id, MilliSecondsSinceUnixEpoch(ts)))
 }

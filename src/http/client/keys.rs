@@ -3,8 +3,9 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt as _, stream};
+use protocol::json::Object;
 use ruma::{
-    OwnedServerName, OwnedUserId,
+    OwnedDeviceId, OwnedServerName, OwnedUserId,
     api::client::keys::{
         claim_keys::v3 as claim_keys, get_key_changes::v3 as get_changes, get_keys::v3 as get_keys,
         upload_keys::v3 as upload_keys, upload_signatures::v3 as upload_signatures,
@@ -18,6 +19,7 @@ use users::{
     accounts::Kind,
     cross_signing::{self, CrossSigningKeys},
     keys::{self, ActingDevice, KeysUpload, QueriedKeys},
+    numbers,
     one_time_keys::{self, Claimed, Claims},
     signatures::{self, Signatures},
 };
@@ -46,6 +48,8 @@ const UPLOAD_BODY_MAX: usize = 1 << 20;
 const MANY_DEVICES_BODY_MAX: usize = 4 << 20;
 /// Users up to whom a query or claim is answered at once; more are read beside the threads that serve requests.
 const INLINE_USERS_MAX: usize = 50;
+/// Users of other servers whose keys are signed in one request: one verifies them by hand.
+const FOREIGN_MAX: usize = 100;
 
 pub(crate) fn routes() -> Vec<Route> {
     vec![
@@ -134,7 +138,13 @@ async fn query(call: Call<Session>, request: get_keys::Request) -> Result<Json<Q
     let here = async { if large { call.server.blocking(work).await } else { Ok(work()?) } };
     let (keys, (answers, failures)) = futures_util::future::join(here, others).await;
     let mut keys = keys?;
-    for answer in answers {
+    let (db, requester) = (call.snapshot(), (call.session.user, &*call.session.user_id));
+    for mut answer in answers {
+        for (of, master) in &mut answer.master_keys {
+            if let Some(of) = numbers::number(&db, of)? {
+                cross_signing::show_signature(&db, requester, of, master)?;
+            }
+        }
         keys.device_keys.extend(answer.device_keys);
         keys.master_keys.extend(answer.master_keys);
         keys.self_signing_keys.extend(answer.self_signing_keys);
@@ -222,13 +232,25 @@ struct Signed {
 async fn sign(call: Call<Session>, request: With<upload_signatures::Request, Signatures>) -> Result<Json<Signed>> {
     let (store, touch) = (call.server.store.clone(), touch(&call)?);
     let (user, user_id) = (call.session.user, call.session.user_id.clone());
-    let work = move || signatures::upload(&store, user, &user_id, &request.body, &touch);
+    let foreign = foreign_masters(&call, &request.body).await;
+    let work = move || signatures::upload(&store, user, &user_id, &request.body, &foreign, &touch);
     let failed = call.server.blocking(work).await?.durable().await?;
     let told = |objects: BTreeMap<String, KeyError>| {
         objects.into_iter().map(|(name, error)| (name, Error::from(error).into_body())).collect()
     };
     let failures = failed.into_iter().map(|(user, objects)| (user, told(objects))).collect();
     Ok(Json(Signed { failures }))
+}
+
+/// The master keys of those users of other servers whose keys are signed. A server that does not tell them has its users' left out.
+async fn foreign_masters(call: &Call<Session>, signed: &Signatures) -> BTreeMap<OwnedUserId, Object> {
+    let asked = signed.keys().filter(|user| user.server_name() != call.server.name).take(FOREIGN_MAX);
+    let asked: BTreeMap<OwnedUserId, Vec<OwnedDeviceId>> = asked.map(|user| (user.clone(), Vec::new())).collect();
+    let (_, remote) = keys::split_remote(asked, &call.server.name);
+    let federation = &call.server.federation;
+    let ask = |server: OwnedServerName, asked| async move { federation.query_keys(&server, &asked, WAIT_DEFAULT).await };
+    let (answers, _) = ask_others(remote, ask).await;
+    answers.into_iter().flat_map(|answer| answer.master_keys).collect()
 }
 
 #[cfg(test)]

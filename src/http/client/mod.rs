@@ -11,6 +11,7 @@ mod directory;
 mod filters;
 #[cfg(test)]
 mod guests_tests;
+mod hierarchy;
 mod history;
 mod key_backup;
 mod keys;
@@ -65,6 +66,7 @@ pub(crate) fn routes() -> Vec<Route> {
         devices::routes(),
         directory::routes(),
         filters::routes(),
+        hierarchy::routes(),
         history::routes(),
         key_backup::routes(),
         keys::routes(),

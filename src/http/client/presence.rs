@@ -113,7 +113,7 @@ async fn read(call: Call<Session>, request: get_presence::Request) -> Result<Jso
         return Err(hidden());
     }
     let known = if call.server.users.presence { presence::presence(&db, user)? } else { presence::Presence::default() };
-    Ok(Json(known.shown(call.server.online.active_ms(user), call.now_ms())))
+    Ok(Json(call.server.online.shown(user, known, call.now_ms())))
 }
 
 #[cfg(test)]

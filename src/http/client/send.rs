@@ -12,7 +12,7 @@ use store::RoomNo;
 
 use super::{
     presence,
-    rooms::{content, room, sender, txn},
+    rooms::{content, room, sender, sent, txn},
 };
 use crate::{
     Call, Class, Error, Result, Route,
@@ -45,9 +45,9 @@ async fn message(call: Call<Session>, request: send_message::Request) -> Result<
     let room = room(&call.snapshot(), &request.room_id)?;
     may_send(&call, room, &new)?;
     let (server, sender) = (&call.server, sender(&call.session));
-    let sent = rooms::send::send(&server.store, &server.identity, &sender, room, new, txn, call.now_ms())?;
+    let sending = rooms::send::send(&server.store, &server.identity, &sender, room, new, txn, call.now_ms());
     presence::acted(&call)?;
-    Ok(send_message::Response::new(sent.durable().await?))
+    Ok(send_message::Response::new(sent(&call, sending).await?))
 }
 
 /// When it happened, by the word of an application service ("Timestamp massaging"). Nobody else is asked.
@@ -84,9 +84,9 @@ async fn state(call: Call<Session>, request: send_state::Request) -> Result<send
     let room = room(&call.snapshot(), &request.room_id)?;
     may_send(&call, room, &new)?;
     let (server, sender) = (&call.server, sender(&call.session));
-    let sent = rooms::send::send(&server.store, &server.identity, &sender, room, new, None, call.now_ms())?;
+    let sending = rooms::send::send(&server.store, &server.identity, &sender, room, new, None, call.now_ms());
     presence::acted(&call)?;
-    Ok(send_state::Response::new(sent.durable().await?))
+    Ok(send_state::Response::new(sent(&call, sending).await?))
 }
 
 async fn redact(call: Call<Session>, request: redact_event::Request) -> Result<redact_event::Response> {
@@ -98,7 +98,7 @@ async fn redact(call: Call<Session>, request: redact_event::Request) -> Result<r
     let room = room(&call.snapshot(), &request.room_id)?;
     may_send(&call, room, &new)?;
     let (server, sender) = (&call.server, sender(&call.session));
-    let sent = rooms::send::send(&server.store, &server.identity, &sender, room, new, txn, call.now_ms())?;
+    let sending = rooms::send::send(&server.store, &server.identity, &sender, room, new, txn, call.now_ms());
     presence::acted(&call)?;
-    Ok(redact_event::Response::new(sent.durable().await?))
+    Ok(redact_event::Response::new(sent(&call, sending).await?))
 }

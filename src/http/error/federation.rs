@@ -26,12 +26,32 @@ impl From<federation::Error> for Error {
                 Self::new(StatusCode::BAD_REQUEST, "M_INCOMPATIBLE_ROOM_VERSION", "The room's version is not known here")
             }
             E::Refuses(reason) => Self::forbidden(reason),
+            E::Policy(refusal) => policy(refusal),
             E::Rooms(error) => error.into(),
             E::Users(error) => error.into(),
             E::Media(error) => error.into(),
             E::Store(error) => error.into(),
             E::Internal(message) => Self::internal(message),
         }
+    }
+}
+
+/// What a room's policy server says is told as it says it ("Validating Policy Server signatures").
+fn policy(refusal: Refusal) -> Error {
+    const KNOWN: [(StatusCode, &str); 5] = [
+        (StatusCode::BAD_REQUEST, "M_FORBIDDEN"),
+        (StatusCode::BAD_REQUEST, "M_BAD_JSON"),
+        (StatusCode::FORBIDDEN, "M_FORBIDDEN"),
+        (StatusCode::NOT_FOUND, "M_NOT_FOUND"),
+        (StatusCode::TOO_MANY_REQUESTS, "M_LIMIT_EXCEEDED"),
+    ];
+    let Refusal { status, errcode, message, retry_after_ms } = refusal;
+    match KNOWN.iter().find(|(known, code)| *known == status && *code == errcode) {
+        Some((status, errcode)) => {
+            let error = Error::new(*status, errcode, message);
+            if let Some(retry_after_ms) = retry_after_ms { error.with("retry_after_ms", retry_after_ms) } else { error }
+        }
+        None => Error::bad_gateway(format!("The room's policy server refused with {errcode}: {message}")),
     }
 }
 

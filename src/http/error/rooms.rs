@@ -38,6 +38,7 @@ impl From<rooms::Error> for Error {
             Rooms::AliasInUse => Self::new(StatusCode::BAD_REQUEST, "M_ROOM_IN_USE", "The alias is in use"),
             Rooms::BadAlias(reason) => Self::new(StatusCode::BAD_REQUEST, "M_BAD_ALIAS", reason),
             Rooms::TooComplex => Self::internal("the states of a room differ in too much to be resolved"),
+            Rooms::Unsigned(_) => Self::forbidden("The room's policy server has not signed this"),
             Rooms::Users(error) => error.into(),
             Rooms::Store(error) => error.into(),
         }

@@ -12,6 +12,7 @@ mod profiles;
 mod public_rooms;
 #[cfg(test)]
 mod query_tests;
+mod third_party;
 mod transactions;
 mod user_keys;
 mod version;
@@ -38,6 +39,7 @@ pub(crate) fn routes() -> Vec<Route> {
         membership::routes(),
         profiles::routes(),
         public_rooms::routes(),
+        third_party::routes(),
         transactions::routes(),
         user_keys::routes(),
         version::routes(),

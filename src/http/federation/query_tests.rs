@@ -302,3 +302,57 @@ async fn other_servers_are_told_no_more_than_they_may_know() {
     let users: Vec<_> = told["device_keys"].as_object().unwrap().keys().collect();
     assert_eq!((users, told.get("user_signing_keys")), (vec![&alice.user_id], None));
 }
+
+/// A cross-signing key of a user.
+fn cross_signing_key(user: &str, usage: &str, key: &protocol::keys::SigningKey) -> Value {
+    let public = key.public().to_base64();
+    json!({ "user_id": user, "usage": [usage], "keys": { format!("ed25519:{public}"): public } })
+}
+
+/// The key with one signature.
+fn signed_by(mut key: Value, user: &str, by: &protocol::keys::SigningKey) -> Value {
+    key.as_object_mut().unwrap().remove("signatures");
+    let signature = by.sign(protocol::json::canonical(&key).unwrap().as_bytes());
+    key["signatures"] = json!({ user: { format!("ed25519:{}", by.public().to_base64()): signature } });
+    key
+}
+
+#[tokio::test]
+async fn who_verified_a_user_of_another_server_sees_so_and_nobody_else_does() {
+    let network = Network::default();
+    let (one, two) = pair(&network);
+    let (alice, bob) = (one.register("alice").await, two.register("bob").await);
+    let carol = one.register("carol").await;
+    let key = |seed| protocol::keys::SigningKey::from_seed("x", &[seed; 32]).unwrap();
+    for (person, seed) in [(&alice, 1), (&bob, 4)] {
+        let (user, master) = (&person.user_id, key(seed));
+        let upload = json!({ "master_key": cross_signing_key(user, "master", &master),
+            "self_signing_key": signed_by(cross_signing_key(user, "self_signing", &key(seed + 1)), user, &master),
+            "user_signing_key": signed_by(cross_signing_key(user, "user_signing", &key(seed + 2)), user, &master) });
+        person.post("/_matrix/client/v3/keys/device_signing/upload", upload).await.ok();
+    }
+    let master = async |by: &Person| {
+        let told = by.post("/_matrix/client/v3/keys/query", json!({ "device_keys": { &bob.user_id: [] } })).await.ok();
+        told["master_keys"][&bob.user_id].clone()
+    };
+    let bobs = master(&alice).await;
+    let name = key(4).public().to_base64();
+    let sign = async |signed: Value| {
+        let body = json!({ &bob.user_id: { &name: signed } });
+        alice.post("/_matrix/client/v3/keys/signatures/upload", body).await.ok()["failures"].clone()
+    };
+    assert_eq!(sign(signed_by(bobs.clone(), &alice.user_id, &key(3))).await, json!({}));
+    let seen = master(&alice).await;
+    let (signer, of_alice) = (format!("ed25519:{}", key(3).public().to_base64()), &seen["signatures"][&alice.user_id]);
+    assert!(of_alice[&signer].is_string(), "{seen}");
+    for other in [&bob, &carol] {
+        assert!(master(other).await["signatures"][&alice.user_id].is_null(), "whom one trusts is one's own affair");
+    }
+    // What is not the key that the other server tells, or not signed, is refused.
+    let mut invented = cross_signing_key(&bob.user_id, "master", &key(4));
+    invented["more"] = json!(1);
+    assert!(sign(signed_by(invented, &alice.user_id, &key(3))).await[&bob.user_id][&name].is_object());
+    assert!(sign(signed_by(bobs.clone(), &alice.user_id, &key(9))).await[&bob.user_id][&name].is_object());
+    network.cut_off("two.test");
+    assert!(sign(signed_by(bobs, &alice.user_id, &key(3))).await[&bob.user_id][&name].is_object());
+}

@@ -20,7 +20,10 @@ impl Drop for Running {
 }
 
 pub(super) fn running(network: &Network, name: &str) -> Running {
-    let hearth = Hearth::named_in(network, name);
+    run(Hearth::named_in(network, name))
+}
+
+pub(super) fn run(hearth: Hearth) -> Running {
     let server = Arc::clone(&hearth.server);
     let telling = tokio::spawn(async move { server.federation.run(server.stopping()).await.unwrap() });
     Running { hearth, telling }
@@ -297,4 +300,101 @@ async fn servers_that_wrote_at_the_same_time_agree() {
     hears(&bob, &room, &a).await;
     hears(&alice, &room, &b).await;
     assert_eq!(alice.get(&topic).await.ok(), bob.get(&topic).await.ok());
+}
+
+async fn at_time(of: &Person, room: &str, ts: u64, dir: &str) -> Option<String> {
+    let path = format!("/_matrix/client/v1/rooms/{}/timestamp_to_event?ts={ts}&dir={dir}", enc(room));
+    let answer = of.get(&path).await;
+    if !answer.status.is_success() {
+        answer.fails(404, "M_NOT_FOUND");
+        return None;
+    }
+    Some(answer.json()["event_id"].as_str().unwrap().to_owned())
+}
+
+#[tokio::test]
+async fn an_event_of_a_time_before_the_join_is_fetched() {
+    let network = Network::default();
+    let (one, two) = (running(&network, "one.test"), running(&network, "two.test"));
+    let (alice, bob) = (one.hearth.register("alice").await, two.hearth.register("bob").await);
+    let room = room(&alice, json!({ "preset": "public_chat" })).await;
+    let created_ms = one.hearth.server.now_ms();
+    let mut said = Vec::new();
+    for number in 0..130 {
+        one.hearth.clock.advance(1000);
+        said.push(say(&alice, &room, &format!("n{number}")).await);
+    }
+    one.hearth.clock.advance(1000);
+    two.hearth.clock.advance(131 * 1000);
+    join(&bob, &room, "one.test").await;
+    let joined_ms = two.hearth.server.now_ms();
+    assert_eq!(at_time(&bob, &room, joined_ms + 5000, "f").await, None, "nothing is asked of what is to come");
+    assert_eq!(messages_here(&two, &room), 0);
+    assert_eq!(at_time(&bob, &room, created_ms + 100_500, "b").await.as_ref(), Some(&said[99]));
+    assert!(messages_here(&two, &room) < 130, "no more is fetched than leads there");
+    assert_eq!(at_time(&bob, &room, created_ms + 1000, "f").await.as_ref(), Some(&said[0]));
+    let around = format!("/_matrix/client/v3/rooms/{}/context/{}", enc(&room), enc(&said[0]));
+    assert_eq!(bob.get(&around).await.ok()["event"]["content"]["body"], "n0");
+    let eve = two.hearth.register("eve").await;
+    let path = format!("/_matrix/client/v1/rooms/{}/timestamp_to_event?ts=1&dir=f", enc(&room));
+    eve.get(&path).await.fails(403, "M_FORBIDDEN");
+}
+
+/// The messages of a room that are on a server's disk.
+fn messages_here(on: &Running, id: &str) -> usize {
+    let db = on.hearth.server.snapshot();
+    let no = rooms::numbers::number(&db, id.try_into().unwrap()).unwrap().unwrap();
+    let all = rooms::timeline::read(&db, no, rooms::timeline::Direction::Forward, rooms::Pos(i64::MIN), None).unwrap();
+    all.filter(|placed| placed.as_ref().unwrap().stored.event.kind.as_str() == "m.room.message").count()
+}
+
+#[tokio::test]
+async fn who_is_cut_off_answers_of_what_is_here() {
+    let network = Network::default();
+    let (one, two) = (running(&network, "one.test"), running(&network, "two.test"));
+    let (alice, bob) = (one.hearth.register("alice").await, two.hearth.register("bob").await);
+    let room = room(&alice, json!({ "preset": "public_chat" })).await;
+    say(&alice, &room, "before").await;
+    join(&bob, &room, "one.test").await;
+    network.cut_off("one.test");
+    let found = at_time(&bob, &room, 1, "f").await.unwrap();
+    let event = bob.get(&format!("/_matrix/client/v3/rooms/{}/event/{}", enc(&room), enc(&found))).await.ok();
+    assert_eq!(event["type"], "m.room.member", "{event}");
+    assert_eq!(at_time(&bob, &room, 1, "b").await, None);
+}
+
+#[tokio::test]
+async fn where_federation_is_switched_off_nothing_waits_to_be_told() {
+    let network = Network::default();
+    let (one, two) = (Hearth::named_in(&network, "one.test"), running(&network, "two.test"));
+    let (alice, bob) = (one.register("alice").await, two.hearth.register("bob").await);
+    let room = room(&alice, json!({ "preset": "public_chat" })).await;
+    join(&bob, &room, "one.test").await;
+    let last = say(&alice, &room, "unheard").await;
+    let waiting = || rooms::outgoing::oldest(&one.server.snapshot(), 10).unwrap().len();
+    assert!(waiting() > 0);
+    // The same server after a restart with another configuration.
+    let off = federation::Federation::new(federation::Parts {
+        identity: Arc::clone(&one.server.identity),
+        config: federation::Config { enabled: false, ..Default::default() },
+        store: Arc::clone(&one.server.store),
+        media: Arc::clone(&one.server.media),
+        clock: one.clock.clone(),
+        transport: Arc::new(network.clone()),
+        online: None,
+        rng: one.server.rng(),
+    });
+    let running = Arc::clone(&off);
+    let telling = tokio::spawn(async move { running.run(std::future::pending()).await.unwrap() });
+    eventually("the end of the log", async || (waiting() == 0).then_some(())).await;
+    say(&alice, &room, "unheard-too").await;
+    eventually("the end of the log", async || (waiting() == 0).then_some(())).await;
+    telling.abort();
+    let edu = federation::Edu::new("m.direct_to_device", &json!({})).unwrap();
+    off.tell_surely(vec![("two.test".try_into().unwrap(), edu)]).await.unwrap();
+    let dump = one.server.store.dump(federation::TABLES).unwrap();
+    let queued = dump.split("outbound_queues").nth(1).unwrap().lines().nth(1);
+    assert!(queued.is_none_or(|line| !line.starts_with(' ')), "{dump}");
+    let path = format!("/_matrix/client/v3/rooms/{}/event/{}", enc(&room), enc(&last));
+    assert!(!bob.get(&path).await.status.is_success());
 }

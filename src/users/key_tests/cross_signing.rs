@@ -69,7 +69,7 @@ fn upload(store: &Store, user_id: &UserId, keys: &CrossSigningKeys, authenticate
 
 fn sign(store: &Store, by: &Device, of: &UserId, name: &str, object: Object) -> Failures {
     let uploaded = BTreeMap::from([(of.to_owned(), BTreeMap::from([(name.to_owned(), Value::Object(object))]))]);
-    signatures::upload(store, by.user, &by.user_id, &uploaded, &[ROOM]).unwrap().wait().unwrap()
+    signatures::upload(store, by.user, &by.user_id, &uploaded, &BTreeMap::new(), &[ROOM]).unwrap().wait().unwrap()
 }
 
 fn has(object: &Object, user: &UserId, key_id: &str) -> bool {
@@ -275,7 +275,7 @@ fn t26_forged_signatures_fail_alone() {
             (her_master.clone(), json!("no object")),
         ]),
     )]);
-    let failures = signatures::upload(&store, phone.user, alice(), &mixed, &[ROOM]).unwrap().wait().unwrap();
+    let failures = signatures::upload(&store, phone.user, alice(), &mixed, &BTreeMap::new(), &[ROOM]).unwrap().wait().unwrap();
     let failed = failures[alice()].iter().map(|(name, error)| (name.as_str(), matches!(error, KeyError::Malformed(_))));
     assert_eq!(failed.collect::<BTreeMap<_, _>>(), BTreeMap::from([("LOST", true), (her_master.as_str(), true)]));
     assert!(has(&laptop.query(&store, alice()).device_keys[alice()]["PHONE"], alice(), &id(&hers.self_signing)));

@@ -84,7 +84,7 @@ impl Asked<'_> {
         if self.ignored.contains(&sender) || !filter::wants_global(self.filter, KIND, Some(&sender)) {
             return Ok(None);
         }
-        let content = presence.shown(self.online.active_ms(user), self.now_ms);
+        let content = self.online.shown(user, presence, self.now_ms);
         Ok(Some(raw_of(&Event { kind: KIND, sender, content })?))
     }
 
