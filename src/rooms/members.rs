@@ -168,7 +168,9 @@ fn set(room: &mut OpenRoom<'_, '_>, event: &Event, membership: Membership, no: E
     let Ok(target) = <&UserId>::try_from(target) else { return Ok(()) };
     let user = user_numbers::intern(room.tx, target)?;
     let old = user_room(room.tx, user, room.no)?;
-    let was = old.as_ref().map(|old| old.membership);
+    // Not what a user was told from elsewhere of a room that this server was not in.
+    let key = (room.no, user);
+    let was = room.tx.get(&MEMBERS, &key)?;
     let left = was == Some(Membership::Join) && membership != Membership::Join;
     let entered = was != Some(Membership::Join) && membership == Membership::Join;
     let joined_from = if entered { Some(pos) } else { old.as_ref().and_then(|old| old.joined_from) };
@@ -179,7 +181,6 @@ fn set(room: &mut OpenRoom<'_, '_>, event: &Event, membership: Membership, no: E
     }
     count(room, was, -1);
     count(room, Some(membership), 1);
-    let key = (room.no, user);
     match membership {
         Membership::Join | Membership::Invite => room.tx.put(&MEMBERS, &key, &membership)?,
         _ => room.tx.delete(&MEMBERS, &key)?,

@@ -69,8 +69,8 @@ pub fn is_remote(standing: &UserRoom) -> bool {
     standing.event == EventNo(0)
 }
 
-/// Stores a user's membership of a room that this server is not in. Returns whether it was: where this server is in the room, the room's events
-/// tell.
+/// Stores a user's membership of a room that this server is not in. Returns whether it was: where the user is in the room, or the event is here as
+/// one of the room's, these tell.
 ///
 /// # Errors
 /// [`Error::TooLarge`] for more state than [`STATE_MAX`].
@@ -91,7 +91,9 @@ pub fn put(
         let user = user_numbers::intern(tx, target)?;
         user_numbers::intern(tx, &event.sender)?;
         let old = members::user_room(tx, user, no)?;
-        if old.as_ref().is_some_and(|old| old.membership == Membership::Join && !is_remote(old)) {
+        let joined = old.as_ref().is_some_and(|old| old.membership == Membership::Join && !is_remote(old));
+        // A request may arrive again, or late: what the room has made of its event since then counts.
+        if joined || events::placed(tx, no, &event.id)?.is_some() {
             return Ok(false);
         }
         let pos = Pos::new(tx.seq(), 0).ok_or(Error::Invalid("too many events at once"))?;

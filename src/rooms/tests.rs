@@ -12,6 +12,7 @@ mod receipts;
 mod relations;
 mod replicas;
 mod shared;
+mod told;
 mod typing;
 mod unread;
 
