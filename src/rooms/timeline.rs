@@ -135,5 +135,7 @@ pub fn last_until(db: &impl Read, room: RoomNo, pos: Pos) -> Result<Option<Place
 /// # Errors
 /// As the database says.
 pub fn state_at(db: &impl Read, room: RoomNo, pos: Pos) -> Result<crate::state::Root> {
-    Ok(last_until(db, room, pos)?.map(|placed| placed.stored.header.current).unwrap_or_default())
+    // What was fetched of the time before the server joined was never the current state here.
+    let last = last_until(db, room, pos)?.filter(|placed| placed.pos >= Pos(0) || pos < Pos(0));
+    Ok(last.map(|placed| placed.stored.header.current).unwrap_or_default())
 }
