@@ -398,3 +398,27 @@ async fn where_federation_is_switched_off_nothing_waits_to_be_told() {
     let path = format!("/_matrix/client/v3/rooms/{}/event/{}", enc(&room), enc(&last));
     assert!(!bob.get(&path).await.status.is_success());
 }
+
+#[tokio::test]
+async fn a_message_from_before_a_change_of_state_takes_nothing_of_it_back() {
+    let network = Network::default();
+    let (one, two) = (running(&network, "one.test"), running(&network, "two.test"));
+    let (alice, bob) = (one.hearth.register("alice").await, two.hearth.register("bob").await);
+    let room = room(&alice, json!({ "preset": "public_chat", "topic": "old" })).await;
+    join(&bob, &room, "one.test").await;
+    is(&alice, &room, &bob.user_id, "join").await;
+    network.cut_off("one.test");
+    let late = say(&bob, &room, "late").await;
+    let topic = format!("/_matrix/client/v3/rooms/{}/state/m.room.topic", enc(&room));
+    alice.put(&topic, json!({ "topic": "new" })).await.ok();
+    let since = alice.get("/_matrix/client/v3/sync").await.ok()["next_batch"].as_str().unwrap().to_owned();
+    network.restore("one.test");
+    two.hearth.clock.advance(24 * 60 * 60 * 1000);
+    hears(&alice, &room, &late).await;
+    for target in ["state", "state_after"] {
+        let path = format!("/_matrix/client/v3/sync?since={since}&use_state_after={}", target == "state_after");
+        let told = alice.get(&path).await.ok()["rooms"]["join"][&room].clone();
+        assert_eq!(told["timeline"]["events"][0]["event_id"], json!(late), "{told}");
+        assert!(told[target]["events"].as_array().unwrap().is_empty(), "{target}: {told}");
+    }
+}

@@ -85,10 +85,10 @@ pub fn excerpt(
     for (scanned, placed) in timeline::read(db, room, Direction::Backward, until, None)?.enumerate() {
         let placed = placed?;
         if after.is_some_and(|after| placed.pos <= after) {
-            scan.known = Some(placed.stored.header.after);
+            scan.known = Some(placed.stored.header.current);
             break;
         }
-        scan.at_end.get_or_insert(placed.stored.header.after);
+        scan.at_end.get_or_insert(placed.stored.header.current);
         let is_shown = wants(&placed.stored) && viewer.sees(db, &placed.stored)?;
         if scanned == SCANNED_MAX || (is_shown && (scan.events.len() == limit || scan.is_hidden(&placed))) {
             scan.limited = true;
