@@ -47,10 +47,13 @@ async fn changed(backstage: Network, request: Request, lie: fn(&str, &mut Value)
     (head.status, answer.to_string()).into_response()
 }
 
+/// What a liar makes of the answer to a request of this path.
+type Lie = fn(&str, &mut Value);
+
 /// T4, T13: of the state that a join is answered with nothing is believed that does not verify, nor that the room is another than it says.
 #[tokio::test]
 async fn t4_t13_a_join_believes_nothing_that_is_not_proved() {
-    let lies: [(&str, fn(&str, &mut Value)); 4] = [
+    let lies: [(&str, Lie); 4] = [
         ("another version", |path, answer| {
             if path.contains("make_join") {
                 answer["room_version"] = json!("9");

@@ -127,7 +127,7 @@ async fn what_the_policy_server_signs_is_sent_and_nothing_else() {
     let refused = try_to_say(&alice, &room, "spam").await.fails(400, "M_FORBIDDEN");
     assert_eq!(refused["error"], "This looks like spam", "as the policy server says it");
     try_to_say(&alice, &room, "forged").await.fails(403, "M_FORBIDDEN");
-    comes_to_see(&alice, &room, &say(&bob, &room, "from the other side").await).await;
+    comes_to_see(&alice, &room, &say(&bob, &room, "from-the-other-side").await).await;
 
     let kick = format!("/_matrix/client/v3/rooms/{}/kick", enc(&room));
     let asked = policy.asked();
@@ -143,7 +143,7 @@ async fn what_the_policy_server_signs_is_sent_and_nothing_else() {
     let page = alice.get(&format!("/_matrix/client/v3/rooms/{}/messages?dir=b&limit=50", enc(&room))).await.ok();
     let bodies: Vec<&str> =
         page["chunk"].as_array().unwrap().iter().filter_map(|event| event["content"]["body"].as_str()).collect();
-    assert_eq!(bodies, ["from the other side", "fine", "before"]);
+    assert_eq!(bodies, ["from-the-other-side", "fine", "before"]);
 }
 
 #[tokio::test]
