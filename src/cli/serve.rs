@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use admin::{Homeserver, jobs::Board};
-use federation::{NoNetwork, Transport, Wire};
+use federation::{Computing, NoNetwork, Transport, Wire};
 use http_layer::{
     Clock, Listening, Server, Setup, SystemClock,
     config::Kind,
@@ -86,6 +86,7 @@ fn build(config: Config) -> Result<Hearth> {
         federation: config.federation,
         transport,
         clock,
+        computing: Computing::Beside,
         rng,
     });
     server.federation.publish_own_key().map_err(|error| Failure(error.to_string()))?;

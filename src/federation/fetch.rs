@@ -15,7 +15,7 @@ use ruma::{EventId, OwnedEventId, ServerName};
 use serde::Deserialize;
 use serde_json::{json, value::RawValue};
 
-use crate::{Ask, Error, Federation, Result, known::Known, path, query, verify::computed};
+use crate::{Ask, Error, Federation, Result, known::Known, path, query};
 
 /// The most events that are asked for between what is here and an event.
 const BETWEEN_MAX: usize = 50;
@@ -110,7 +110,7 @@ impl Federation {
             None => receive::receive(&store, no, event),
         };
         // The answer to the transaction waits for the disk once.
-        let policy = match computed(receive).await??.soft() {
+        let policy = match self.computed(receive).await??.soft() {
             Outcome::Unsigned(policy) => policy,
             outcome => return Ok(outcome),
         };
@@ -123,7 +123,7 @@ impl Federation {
             Err(error) => return Err(error),
         };
         let store = self.store.clone();
-        Ok(computed(move || receive::receive_asked(&store, no, event, given.as_deref())).await??.soft())
+        Ok(self.computed(move || receive::receive_asked(&store, no, event, given.as_deref())).await??.soft())
     }
 
     /// The events between what is here and an event, the oldest first: asked for again from the oldest that came, until they meet what is here. None where
@@ -268,7 +268,7 @@ impl Federation {
             let chunk: Vec<Verified> = rest.by_ref().take(OUTLIERS_MAX).collect();
             let (store, no) = (self.store.clone(), room.no);
             // What looks for them next must find them.
-            computed(move || receive::receive_outliers(&store, no, chunk)).await??.durable().await?;
+            self.computed(move || receive::receive_outliers(&store, no, chunk)).await??.durable().await?;
         }
         Ok(())
     }

@@ -18,7 +18,7 @@ use views::{
     hierarchy::{Child, Node, SHOWN_MAX, arrange, node},
 };
 
-use crate::{Ask, Error, Federation, Result, fetch::v1, path, query, verify::computed};
+use crate::{Ask, Error, Federation, Result, fetch::v1, path, query};
 
 /// Rooms of a page, where the request does not say.
 const LIMIT_DEFAULT: usize = 50;
@@ -246,7 +246,7 @@ impl Federation {
             && servers::is_in(&db, no, self.name())?
         {
             let (user, suggested_only) = (walk.user, walk.suggested_only);
-            let node = computed(move || node(&db, no, user, suggested_only)).await??;
+            let node = self.computed(move || node(&db, no, user, suggested_only)).await??;
             return Ok(node.map(|node| Found { node, told: None }));
         }
         let said = step.said.as_deref();

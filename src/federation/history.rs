@@ -24,7 +24,6 @@ use crate::{
     fetch::{in_order, v1},
     known::{Known, raw},
     path, query,
-    verify::computed,
 };
 
 /// The most events of one answer.
@@ -293,7 +292,7 @@ impl Federation {
             with_states.push((event, state));
         }
         let (store, no) = (self.store.clone(), known.no);
-        Ok(computed(move || receive::receive_history(&store, no, gap, with_states)).await??.durable().await?)
+        Ok(self.computed(move || receive::receive_history(&store, no, gap, with_states)).await??.durable().await?)
     }
 
     fn all_placed(&self, known: &Known, ids: &[OwnedEventId]) -> Result<bool> {

@@ -30,7 +30,6 @@ use crate::{
     fetch::{STATE_BYTES_MAX, v1},
     known::Known,
     path, query,
-    verify::computed,
 };
 
 /// Servers that are tried, one after the other.
@@ -191,7 +190,7 @@ impl Federation {
         }
         let here = self.here(ids)?;
         let (store, identity, user) = (self.store.clone(), self.identity.clone(), entering.user.clone());
-        let entered = computed(move || receive::enter(&store, &identity, &user, no, event, &here)).await??.durable().await?;
+        let entered = self.computed(move || receive::enter(&store, &identity, &user, no, event, &here)).await??.durable().await?;
         match entered {
             Outcome::Accepted(_) | Outcome::Duplicate => Ok(()),
             Outcome::Rejected(reason) | Outcome::SoftFailed(reason) => {

@@ -5,6 +5,7 @@
 //! another server says is bounded, typed and verified before it leaves this layer.
 
 mod call;
+mod computing;
 mod config;
 mod destinations;
 pub mod directory;
@@ -38,6 +39,7 @@ pub mod x_matrix;
 use std::sync::Arc;
 
 pub use call::{Ask, path, query};
+pub use computing::Computing;
 pub use config::Config;
 pub use edus::Edu;
 pub use error::{Error, Refusal, Result};
@@ -82,6 +84,8 @@ pub struct Parts {
     pub transport: Arc<dyn Transport>,
     /// Who is connected, where presence is known at all.
     pub online: Option<Arc<Online>>,
+    /// Where work runs that computes long.
+    pub computing: Computing,
     /// Where randomness comes from.
     pub rng: StdRng,
 }
@@ -99,6 +103,7 @@ pub struct Federation {
     /// The clock.
     pub clock: Arc<dyn Clock>,
     transport: Arc<dyn Transport>,
+    computing: Computing,
     keys: keys::Fetching,
     downloads: media::Downloads,
     /// One transaction at a time of each server.
@@ -118,7 +123,7 @@ impl Federation {
     /// Nothing is asked yet.
     #[must_use]
     pub fn new(parts: Parts) -> Arc<Self> {
-        let Parts { identity, config, store, media, clock, transport, online, rng } = parts;
+        let Parts { identity, config, store, media, clock, transport, online, computing, rng } = parts;
         let spreading = presence::Spreading::at(&store.snapshot(), clock.now_ms());
         Arc::new(Self {
             identity,
@@ -127,6 +132,7 @@ impl Federation {
             media,
             clock,
             transport,
+            computing,
             keys: keys::Fetching::default(),
             downloads: self::media::Downloads::default(),
             inbound: Gates::default(),

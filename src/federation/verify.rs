@@ -33,7 +33,7 @@ impl Federation {
         version: &'static RoomVersion,
     ) -> Result<Vec<std::result::Result<Verified, Unverified>>> {
         let parse = move || raw.into_iter().map(|pdu| pdu.parse(version)).collect::<Vec<_>>();
-        let parsed: Vec<std::result::Result<Parsed, PduError>> = computed(parse).await?;
+        let parsed: Vec<std::result::Result<Parsed, PduError>> = self.computed(parse).await?;
         let mut wanted = Wanted::default();
         for event in parsed.iter().flatten() {
             for (server, key_id) in event.wanted_keys() {
@@ -45,7 +45,12 @@ impl Federation {
             let verified = |event: Parsed| event.verify(|server, key_id| keys.key(server, key_id)).map_err(Unverified::from);
             parsed.into_iter().map(|event| verified(event?)).collect()
         };
-        computed(verify).await
+        self.computed(verify).await
+    }
+
+    /// Runs what computes long.
+    pub(crate) async fn computed<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+        self.computing.run(work).await.map_err(|error| Error::Internal(error.to_string()))
     }
 
     /// Parses and verifies one event that another server asks this one to take or to sign.
@@ -57,11 +62,4 @@ impl Federation {
         let verified = verified.ok_or(Error::Internal("an event without an answer".to_owned()))?;
         verified.map_err(|error| Error::BadRequest(error.to_string()))
     }
-}
-
-/// Runs what computes long beside the threads that serve requests.
-pub(crate) async fn computed<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
-    let span = tracing::Span::current();
-    let work = move || span.in_scope(work);
-    tokio::task::spawn_blocking(work).await.map_err(|error| Error::Internal(error.to_string()))
 }

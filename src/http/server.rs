@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use federation::{Federation, Transport};
+use federation::{Computing, Federation, Transport};
 use parking_lot::Mutex;
 use rand::{SeedableRng, rngs::StdRng};
 use ruma::OwnedServerName;
@@ -38,6 +38,8 @@ pub struct Setup {
     pub transport: Arc<dyn Transport>,
     /// The clock.
     pub clock: Arc<dyn Clock>,
+    /// Where work runs that computes long.
+    pub computing: Computing,
     /// Where all randomness comes from: `rand::make_rng()`, or a seed in tests.
     pub rng: StdRng,
 }
@@ -72,6 +74,7 @@ pub struct Server {
     /// Nonces of scripts that register accounts.
     pub(crate) nonces: Nonces,
     clock: Arc<dyn Clock>,
+    computing: Computing,
     rng: Mutex<StdRng>,
     blocking: Arc<Semaphore>,
     stopping: watch::Sender<bool>,
@@ -81,7 +84,7 @@ impl Server {
     /// A server that serves nothing yet: give it to [`crate::listen`], or to [`crate::router`] in tests.
     #[must_use]
     pub fn new(setup: Setup) -> Arc<Self> {
-        let Setup { identity, config, users, rooms, media, store, federation, transport, clock, mut rng } = setup;
+        let Setup { identity, config, users, rooms, media, store, federation, transport, clock, computing, mut rng } = setup;
         let (identity, online) = (Arc::new(identity), Arc::new(Online::default()));
         let federation = Federation::new(federation::Parts {
             identity: Arc::clone(&identity),
@@ -91,6 +94,7 @@ impl Server {
             clock: Arc::clone(&clock),
             transport,
             online: users.presence.then(|| Arc::clone(&online)),
+            computing: computing.clone(),
             rng: StdRng::from_rng(&mut rng),
         });
         Arc::new(Self {
@@ -110,6 +114,7 @@ impl Server {
             store,
             federation,
             clock,
+            computing,
             rng: Mutex::new(rng),
             stopping: watch::Sender::new(false),
         })
@@ -150,13 +155,12 @@ impl Server {
         E: Into<Error> + Send + 'static,
     {
         let permit = Arc::clone(&self.blocking).acquire_owned().await.map_err(Error::internal)?;
-        let span = tracing::Span::current();
         let work = move || {
             // The permit goes with the work, which cannot be cancelled, and not with the request, which can.
             let _permit = permit;
-            span.in_scope(work)
+            work()
         };
-        tokio::task::spawn_blocking(work).await.map_err(Error::internal)?.map_err(Into::into)
+        self.computing.run(work).await.map_err(Error::internal)?.map_err(Into::into)
     }
 
     /// Asks long polls to answer and listeners to finish.

@@ -30,7 +30,7 @@ use http::{HeaderMap, Method, Request, StatusCode, header};
 use http_body_util::BodyExt;
 pub use network::Network;
 use rand::{SeedableRng, rngs::StdRng};
-use ruma::UserId;
+use ruma::{OwnedUserId, UserId};
 use serde_json::Value;
 use store::{Store, TableSpec, UserNo};
 use tower::ServiceExt;
@@ -185,6 +185,7 @@ impl Hearth {
             federation,
             transport,
             clock: clock.clone(),
+            computing: federation::Computing::Beside,
             rng: StdRng::seed_from_u64(name.bytes().map(u64::from).sum()),
         });
         server.federation.publish_own_key().expect("the store in memory does not fail");
@@ -256,13 +257,9 @@ impl Hearth {
 
     /// A new account of this kind with a device.
     pub async fn register_as(&self, localpart: &str, kind: Kind, admin: bool) -> Person {
-        let user_id = UserId::parse(format!("@{localpart}:{}", self.server.name)).expect("a user id");
-        let account = NewAccount { kind, admin, password: None, displayname: None };
-        let login = Some(FirstLogin::default());
-        let registration = Registration { user_id: &user_id, account, token: None, upgrades_guest: false, login };
-        let (mut rng, now_ms) = (self.server.rng(), self.server.now_ms());
-        let registered = registration::register(&self.server.store, &mut rng, registration, &sessions::Config::default(), now_ms);
-        let registered = registered.expect("a new user").durable().await.expect("the store in memory does not fail");
+        let (server, mut rng) = (&self.server, self.server.rng());
+        let new = NewUser { localpart, kind, admin };
+        let (user_id, registered) = new.register(&server.store, server.name.as_str(), &mut rng, server.now_ms()).await;
         let session = registered.session.expect("a session was asked for");
         Person {
             hearth: self.clone(),
@@ -271,6 +268,31 @@ impl Hearth {
             device_id: session.device_id.into(),
             token: session.tokens.access_token.into_text(),
         }
+    }
+}
+
+/// A user with a device who is to be.
+pub(crate) struct NewUser<'a> {
+    pub(crate) localpart: &'a str,
+    pub(crate) kind: Kind,
+    pub(crate) admin: bool,
+}
+
+impl NewUser<'_> {
+    pub(crate) async fn register(
+        self,
+        store: &Store,
+        server: &str,
+        rng: &mut StdRng,
+        now_ms: u64,
+    ) -> (OwnedUserId, registration::Registered) {
+        let user_id = UserId::parse(format!("@{}:{server}", self.localpart)).expect("a user id");
+        let account = NewAccount { kind: self.kind, admin: self.admin, password: None, displayname: None };
+        let login = Some(FirstLogin::default());
+        let registration = Registration { user_id: &user_id, account, token: None, upgrades_guest: false, login };
+        let registered = registration::register(store, rng, registration, &sessions::Config::default(), now_ms);
+        let registered = registered.expect("a new user").durable().await.expect("the store in memory does not fail");
+        (user_id, registered)
     }
 }
 

@@ -34,6 +34,17 @@ pub(crate) static META: Table<String, crate::Json<serde_json::Value>> =
 /// The key in [`META`] of the last sequence number.
 pub(crate) const SEQ: &str = "seq";
 
+/// Where a store is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// In a folder: what is acknowledged is synced.
+    Disk,
+    /// In memory.
+    Memory,
+    /// In memory, and without a thread of its own.
+    Simulation,
+}
+
 /// What committing changes, under one lock.
 pub(crate) struct CommitState {
     /// The last commit written, perhaps not yet synced.
@@ -83,11 +94,13 @@ pub(crate) struct Shared {
     watches: Arc<Watches>,
     /// Whether there is a disk to sync to.
     on_disk: bool,
+    /// Whether who writes publishes at once, because there is no publisher's thread.
+    at_once: bool,
     memory_bytes: usize,
 }
 
 impl Shared {
-    pub(crate) fn new(db: Arc<DB>, seq: Seq, memory_bytes: usize, on_disk: bool) -> Self {
+    pub(crate) fn new(db: Arc<DB>, seq: Seq, memory_bytes: usize, place: Place) -> Self {
         let watches = Arc::new(Watches::new(seq));
         let cache = Arc::new(RowCache::new(memory_bytes / 4));
         let published = Published {
@@ -117,7 +130,8 @@ impl Shared {
             counters: Counters::default(),
             published: RwLock::new(Snapshot { inner: Arc::new(published) }),
             watches,
-            on_disk,
+            on_disk: place == Place::Disk,
+            at_once: place == Place::Simulation,
             memory_bytes,
         }
     }
@@ -219,6 +233,9 @@ impl Shared {
         }
         let (sender, receiver) = oneshot::channel();
         state.waiting.push(sender);
+        if self.at_once {
+            self.publish(state);
+        }
         Ok(receiver)
     }
 
@@ -295,6 +312,9 @@ pub struct Store {
 
 impl Store {
     pub(crate) fn start(shared: Arc<Shared>) -> Result<Self> {
+        if shared.at_once {
+            return Ok(Self { shared, publisher: None });
+        }
         let publishing = Arc::clone(&shared);
         let publisher = std::thread::Builder::new()
             .name("publisher".into())
@@ -395,6 +415,11 @@ impl Store {
             }
         }
         Ok(text)
+    }
+
+    /// The database of a simulation's store.
+    pub(crate) fn simulation(&self) -> Option<Arc<DB>> {
+        self.shared.at_once.then(|| Arc::clone(&self.shared.db))
     }
 
     pub(crate) fn put_meta(&self, key: &str, value: serde_json::Value) -> Result<()> {

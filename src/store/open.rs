@@ -5,11 +5,14 @@ use std::{
     sync::Arc,
 };
 
-use rocksdb::{BlockBasedOptions, Cache, ColumnFamilyDescriptor, DB, DBCompressionType, Env, Options, WriteBufferManager};
+use rocksdb::{
+    BlockBasedOptions, Cache, ColumnFamilyDescriptor, DB, DBCompressionType, Env, Options, WriteBatch, WriteBufferManager,
+};
 
 use crate::{
     Error, Preset, Result, Seq, Store, TableSpec,
-    commit::{META, SEQ, Shared, read_meta},
+    commit::{META, Place, SEQ, Shared, read_meta},
+    read::family,
 };
 
 /// The schema that this binary writes: one more than the number of migrations.
@@ -35,6 +38,12 @@ pub struct Config {
     pub memory_bytes: usize,
 }
 
+impl Config {
+    fn in_memory(server_name: &str) -> Self {
+        Self { path: "/hearth".into(), server_name: server_name.into(), memory_bytes: 32 << 20 }
+    }
+}
+
 impl Store {
     /// Opens the folder, making it where there is none, and migrates it.
     ///
@@ -42,7 +51,7 @@ impl Store {
     /// [`Error::Locked`], [`Error::OtherServer`], [`Error::Foreign`], [`Error::Newer`], [`Error::Unwritable`].
     pub fn open(config: &Config, tables: &[&'static TableSpec], migrations: &[Migration]) -> Result<Self> {
         let exists = holds_a_database(&config.path)?;
-        Self::open_in(config, tables, migrations, None, exists)
+        Self::open_in(config, tables, migrations, Place::Disk, exists)
     }
 
     /// A store in memory, for tests.
@@ -50,18 +59,50 @@ impl Store {
     /// # Errors
     /// As [`Store::open`].
     pub fn in_memory(server_name: &str, tables: &[&'static TableSpec]) -> Result<Self> {
-        let config = Config { path: "/hearth".into(), server_name: server_name.into(), memory_bytes: 32 << 20 };
-        Self::open_in(&config, tables, &[], Some(&Env::mem_env()?), false)
+        Self::open_in(&Config::in_memory(server_name), tables, &[], Place::Memory, false)
+    }
+
+    /// A store in memory that publishes each write where it is made: what others see when does not depend on how threads are
+    /// scheduled. For simulations, which must go the same way again.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn simulated(server_name: &str, tables: &[&'static TableSpec]) -> Result<Self> {
+        Self::open_in(&Config::in_memory(server_name), tables, &[], Place::Simulation, false)
+    }
+
+    /// The store of another simulation in the place of this one, which is no more: to open a database takes longer than a simulation.
+    ///
+    /// # Errors
+    /// As the database says; [`Error::Closed`] for a store that is no simulation's.
+    pub fn simulated_again(self, server_name: &str, tables: &[&'static TableSpec]) -> Result<Self> {
+        let db = self.simulation().ok_or(Error::Closed)?;
+        let mut batch = WriteBatch::default();
+        for table in std::iter::once(META.spec()).chain(tables.iter().copied()) {
+            let family = family(&db, table.name)?;
+            let mut rows = db.raw_iterator_cf(family);
+            rows.seek_to_last();
+            if let Some(last) = rows.key() {
+                batch.delete_range_cf(family, Vec::new(), [last, &[0]].concat());
+            }
+        }
+        db.write(batch)?;
+        Self::begin(db, &Config::in_memory(server_name), &[], Place::Simulation, false)
     }
 
     fn open_in(
         config: &Config,
         tables: &[&'static TableSpec],
         migrations: &[Migration],
-        memory: Option<&Env>,
+        place: Place,
         exists: bool,
     ) -> Result<Self> {
-        let db = Arc::new(open_database(config, tables, memory)?);
+        let memory = if place == Place::Disk { None } else { Some(Env::mem_env()?) };
+        let db = Arc::new(open_database(config, tables, memory.as_ref())?);
+        Self::begin(db, config, migrations, place, exists)
+    }
+
+    fn begin(db: Arc<DB>, config: &Config, migrations: &[Migration], place: Place, exists: bool) -> Result<Self> {
         let known = u32::try_from(migrations.len()).unwrap_or(u32::MAX).saturating_add(1);
         let stored_name = read_meta(&db, SERVER_NAME)?;
         if exists && stored_name.is_none() {
@@ -75,7 +116,7 @@ impl Store {
             return Err(Error::Newer { stored, known });
         }
         let seq = read_meta(&db, SEQ)?.and_then(|seq| seq.as_u64()).unwrap_or(0);
-        let store = Self::start(Arc::new(Shared::new(db, Seq(seq), config.memory_bytes, memory.is_none())))?;
+        let store = Self::start(Arc::new(Shared::new(db, Seq(seq), config.memory_bytes, place)))?;
         for (number, migration) in (stored..).zip(migrations.iter().skip(stored.saturating_sub(1) as usize)) {
             tracing::info!(from = number, about = migration.about, "migrating the data folder");
             (migration.run)(&store)?;

@@ -140,12 +140,14 @@ impl Federation {
             self.distribute_all().await?;
             self.start_due(&mut sending, &mut busy);
             tokio::select! {
+                // In this order, and not in one that is drawn: a simulation must go the same way again.
+                biased;
                 () = &mut stop => return Ok(()),
-                () = watch.changed() => {}
-                () = self.outbound.changed.notified() => {}
                 Some(done) = sending.join_next() => {
                     if let Ok(server) = done { busy.remove(&server); }
                 }
+                () = watch.changed() => {}
+                () = self.outbound.changed.notified() => {}
                 _ = tick.tick() => self.wake_waiting(),
                 _ = spread.tick() => self.spread_presence()?,
             }

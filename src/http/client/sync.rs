@@ -135,6 +135,8 @@ async fn poll(server: &Arc<Server>, mut asked: v3::Request, deadline: Instant) -
         };
         drop(db);
         tokio::select! {
+            // In this order, and not in one that is drawn: a simulation must go the same way again.
+            biased;
             () = watch.changed() => watched = Some((rooms, watch)),
             () = tokio::time::sleep_until(deadline) => return Ok(response),
             () = server.stopping() => return Ok(response),

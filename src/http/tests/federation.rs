@@ -382,6 +382,7 @@ async fn where_federation_is_switched_off_nothing_waits_to_be_told() {
         clock: one.clock.clone(),
         transport: Arc::new(network.clone()),
         online: None,
+        computing: federation::Computing::default(),
         rng: one.server.rng(),
     });
     let running = Arc::clone(&off);

@@ -14,4 +14,5 @@ mod hostile;
 mod listeners;
 mod requests;
 mod security;
+mod simulator;
 mod wire;

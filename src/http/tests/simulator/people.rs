@@ -1,0 +1,192 @@
+//! Users and their clients, which sync all the time and keep what they were given.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{Method, Request, StatusCode, header};
+use parking_lot::Mutex;
+use rand::{RngExt as _, rngs::StdRng};
+use serde_json::{Value, json};
+use tokio::time::sleep;
+
+use super::world::{NAMES, World};
+use crate::{testing, tests::federation::enc};
+
+/// Pages of a room's past that a client asks for where a sync left events out.
+const PAGES_MAX: usize = 40;
+
+/// A user with one device.
+pub(super) struct Person {
+    world: Arc<World>,
+    /// Their server.
+    pub(super) at: usize,
+    pub(super) user_id: String,
+    token: String,
+    pub(super) view: Mutex<View>,
+}
+
+/// What their client holds.
+#[derive(Default)]
+pub(super) struct View {
+    since: Option<String>,
+    /// How many syncs were answered.
+    pub(super) syncs: u32,
+    pub(super) rooms: BTreeMap<String, RoomView>,
+}
+
+/// A room as a client sees it.
+#[derive(Default)]
+pub(super) struct RoomView {
+    pub(super) membership: String,
+    /// The event of each type and state key.
+    pub(super) state: BTreeMap<(String, String), String>,
+    /// The events that they were given since they last came into the room.
+    pub(super) seen: BTreeSet<String>,
+    /// Those that they were given before: one who comes back is told anew of the room, from before they left perhaps.
+    pub(super) before: BTreeSet<String>,
+}
+
+impl Person {
+    pub(super) async fn new(world: &Arc<World>, at: usize, localpart: &str) -> Arc<Self> {
+        let machine = &world.machines[at];
+        let mut rng = world.draw(|rng| rand::SeedableRng::from_rng(rng));
+        let new = testing::NewUser { localpart, kind: users::accounts::Kind::Person, admin: false };
+        let (user_id, registered) = new.register(&machine.store, machine.name.as_str(), &mut rng, world.now_ms(at)).await;
+        let token = registered.session.unwrap().tokens.access_token.into_text();
+        Arc::new(Self { world: Arc::clone(world), at, user_id: user_id.into(), token, view: Mutex::default() })
+    }
+
+    /// A request to their server, which may be gone or go before it answers.
+    pub(super) async fn ask(&self, method: Method, path: &str, body: Option<&Value>) -> Option<(StatusCode, Value)> {
+        let request = Request::builder().method(method.clone()).uri(path).header(header::CONTENT_TYPE, "application/json");
+        let request = request.header(header::AUTHORIZATION, format!("Bearer {}", self.token));
+        let request = request.body(body.map(|body| Bytes::from(body.to_string())).unwrap_or_default()).unwrap();
+        let (status, body) = self.world.serve(self.at, request, false).await?;
+        let body: Value = serde_json::from_slice(&body).unwrap();
+        if status.as_u16() == 500 {
+            self.world.violated(format!("{} {method} {path}: {status} {body}", self.user_id));
+        }
+        Some((status, body))
+    }
+
+    /// [`Person::ask`] with a line in the journal.
+    pub(super) async fn act(&self, what: &str, method: Method, path: &str, body: Option<&Value>) -> Option<(StatusCode, Value)> {
+        self.world.note(format!("{} {what} ...", self.user_id));
+        let answer = self.ask(method, path, body).await;
+        match &answer {
+            None => self.world.note(format!("{} {what}: no answer", self.user_id)),
+            Some((status, body)) => self.world.note(format!("{} {what}: {status} {body}", self.user_id)),
+        }
+        answer
+    }
+
+    pub(super) fn joined(&self) -> Vec<String> {
+        let view = self.view.lock();
+        view.rooms.iter().filter(|(_, room)| room.membership == "join").map(|(id, _)| id.clone()).collect()
+    }
+
+    /// Syncs until it is dropped. Some answers are lost on their way, and asked for again.
+    pub(super) async fn sync_for_ever(self: Arc<Self>, mut rng: StdRng) {
+        let limit = [1, 3, 10, 50][rng.random_range(0..4)];
+        let filter = enc(&json!({ "room": { "timeline": { "limit": limit } } }).to_string());
+        loop {
+            let since = self.view.lock().since.as_ref().map(|since| format!("&since={since}")).unwrap_or_default();
+            let path = format!("/_matrix/client/v3/sync?timeout=30000&use_state_after=true&filter={filter}{since}");
+            let answer = self.ask(Method::GET, &path, None).await;
+            match answer {
+                Some((StatusCode::OK, _)) if rng.random_range(0..20) == 0 => {}
+                Some((StatusCode::OK, answer)) => self.take(&answer).await,
+                Some((status, body)) => self.world.violated(format!("a sync of {}: {status} {body}", self.user_id)),
+                None => {}
+            }
+            sleep(Duration::from_millis(rng.random_range(5..1_000))).await;
+        }
+    }
+
+    async fn take(&self, answer: &Value) {
+        for (section, membership) in [("join", "join"), ("leave", "leave"), ("invite", "invite"), ("knock", "knock")] {
+            for (room, told) in answer["rooms"][section].as_object().into_iter().flatten() {
+                self.stands(room, membership);
+                if told["timeline"]["limited"] == json!(true) && section == "join" {
+                    self.walk_back(room, told["timeline"]["prev_batch"].as_str().unwrap()).await;
+                }
+                self.take_room(room, told);
+            }
+        }
+        let mut view = self.view.lock();
+        view.syncs += 1;
+        view.since = Some(answer["next_batch"].as_str().unwrap().to_owned());
+    }
+
+    fn stands(&self, id: &str, membership: &str) {
+        let mut view = self.view.lock();
+        let room = view.rooms.entry(id.to_owned()).or_default();
+        if room.membership == membership {
+            return;
+        }
+        self.world.note(format!("{} sees {membership} of {id}", self.user_id));
+        membership.clone_into(&mut room.membership);
+        room.state.clear();
+        if membership == "join" {
+            let seen = std::mem::take(&mut room.seen);
+            room.before.extend(seen);
+        }
+    }
+
+    fn take_room(&self, id: &str, told: &Value) {
+        let mut view = self.view.lock();
+        let room = view.rooms.entry(id.to_owned()).or_default();
+        for event in told["state_after"]["events"].as_array().into_iter().flatten() {
+            let text = |key: &str| event[key].as_str().unwrap().to_owned();
+            room.state.insert((text("type"), text("state_key")), text("event_id"));
+        }
+        for event in told["timeline"]["events"].as_array().into_iter().flatten() {
+            // Who is not in the room may be told again how they left it: when their server enters it, or when a fork is resolved.
+            let is_own = room.membership == "leave" && event["state_key"] == json!(self.user_id);
+            let event = event["event_id"].as_str().unwrap().to_owned();
+            self.world.note(format!("{} is given {event}", self.user_id));
+            if !room.seen.insert(event.clone()) && !is_own {
+                self.world.violated(format!("{} was given {event} of {id} twice", self.user_id));
+            }
+        }
+    }
+
+    /// What a sync left out, back to what is known.
+    async fn walk_back(&self, room: &str, from: &str) {
+        let mut from = from.to_owned();
+        for _ in 0..PAGES_MAX {
+            let path = format!("/_matrix/client/v3/rooms/{}/messages?dir=b&limit=20&from={from}", enc(room));
+            let Some((status, page)) = self.ask(Method::GET, &path, None).await else {
+                sleep(Duration::from_secs(1)).await;
+                continue;
+            };
+            if !status.is_success() {
+                return self.world.note(format!("{} cannot look back in {room}: {status} {page}", self.user_id));
+            }
+            let mut view = self.view.lock();
+            let RoomView { seen, before, .. } = view.rooms.entry(room.to_owned()).or_default();
+            for event in page["chunk"].as_array().into_iter().flatten() {
+                let event = event["event_id"].as_str().unwrap().to_owned();
+                if before.contains(&event) || !seen.insert(event.clone()) {
+                    return;
+                }
+                self.world.note(format!("{} looks back at {event}", self.user_id));
+            }
+            match page["end"].as_str() {
+                Some(end) => from = end.to_owned(),
+                None => return,
+            }
+        }
+    }
+}
+
+/// The servers by which a room may be joined, in an order of someone's own.
+pub(super) fn via(rng: &mut StdRng) -> String {
+    let first = rng.random_range(0..NAMES.len());
+    let names = (0..NAMES.len()).map(|at| format!("via={}", NAMES[(first + at) % NAMES.len()]));
+    names.collect::<Vec<_>>().join("&")
+}
