@@ -3,7 +3,10 @@
 //! Specification: server-server API, "Retrieving missing events" and "Retrieving the state of a room". What comes back is verified like
 //! any other event, and bounded.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use futures_util::{StreamExt as _, stream};
 use protocol::{dag, parse::RawPdu, verify::Verified, version::RoomVersion};
@@ -35,6 +38,8 @@ const AT_ONCE: usize = 10;
 const STATE_MAX: usize = 500_000;
 /// The largest state, in bytes.
 pub(crate) const STATE_BYTES_MAX: usize = 512 << 20;
+/// How long a server may take to tell a state, while events of the room wait.
+pub(crate) const STATE_TIMEOUT: Duration = Duration::from_secs(30);
 /// The largest list of events that lie between others, in bytes.
 const BETWEEN_BYTES_MAX: usize = 8 << 20;
 /// How often an event is tried again after something was fetched.
@@ -93,7 +98,7 @@ impl Federation {
                 self.fetch_auth_chain(from, room, &id).await?;
             } else if let Some(left) = states.checked_sub(1) {
                 *states = left;
-                before = Some(self.fetch_state(from, room, &id).await?);
+                before = Some(self.fetch_state(from, room, &id, STATE_TIMEOUT).await?);
             } else {
                 break;
             }
@@ -199,15 +204,21 @@ impl Federation {
         self.receive_outliers(room, answer.auth_chain).await
     }
 
-    /// Fetches the state before an event. Events of it that cannot be verified are no part of it.
-    pub(crate) async fn fetch_state(&self, from: &ServerName, room: &Known, event: &EventId) -> Result<Vec<OwnedEventId>> {
+    /// Fetches the state before an event, of which each part may take so long. Events of it that cannot be verified are no part of it.
+    pub(crate) async fn fetch_state(
+        &self,
+        from: &ServerName,
+        room: &Known,
+        event: &EventId,
+        timeout: Duration,
+    ) -> Result<Vec<OwnedEventId>> {
         #[derive(Deserialize)]
         struct Ids {
             pdu_ids: Vec<OwnedEventId>,
             auth_chain_ids: Vec<OwnedEventId>,
         }
         let at = [("event_id", event.as_str())];
-        let ask = Ask::get(query(v1!("state_ids", room.id.as_str()), &at)).body_max(STATE_BYTES_MAX);
+        let ask = Ask::get(query(v1!("state_ids", room.id.as_str()), &at)).timeout(timeout).body_max(STATE_BYTES_MAX);
         let Ids { pdu_ids, auth_chain_ids } = self.call(from, ask).await?;
         if pdu_ids.len().saturating_add(auth_chain_ids.len()) > STATE_MAX {
             return Err(Error::BadAnswer(format!("a state of more than {STATE_MAX} events")));
@@ -216,7 +227,7 @@ impl Federation {
         if missing.len() <= SINGLY_MAX {
             self.fetch_events(from, room, missing).await?;
         } else {
-            let ask = Ask::get(query(v1!("state", room.id.as_str()), &at)).body_max(STATE_BYTES_MAX);
+            let ask = Ask::get(query(v1!("state", room.id.as_str()), &at)).timeout(timeout).body_max(STATE_BYTES_MAX);
             let Pdus { pdus, auth_chain } = self.call(from, ask).await?;
             self.receive_outliers(room, auth_chain.into_iter().chain(pdus).collect()).await?;
         }

@@ -3,13 +3,13 @@
 //!
 //! Specification: server-server API, "Backfilling and retrieving missing events", "Retrieving the state of a room".
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use protocol::redact;
 use rooms::{
     EventNo, Pos, chains, dag,
     events::{self, StoredEvent},
-    receive, state, timeline,
+    partial, receive, state, timeline,
     timeline::Direction,
     times,
     visibility::ServerViewer,
@@ -21,7 +21,7 @@ use store::Snapshot;
 
 use crate::{
     Ask, Error, Federation, Result,
-    fetch::{in_order, v1},
+    fetch::{STATE_TIMEOUT, in_order, v1},
     known::{Known, raw},
     path, query,
 };
@@ -72,12 +72,13 @@ impl Federation {
         let unknown = || rooms::Error::NotFound("the event");
         let (no, _) = events::find(&db, id)?.ok_or_else(unknown)?;
         let known = self.shared_with(&db, &rooms::numbers::room(&db, no)?.id, origin).map_err(|_| unknown())?;
-        let (_, stored) = events::by_id(&db, known.no, id)?.ok_or_else(unknown)?;
+        let (no, stored) = events::by_id(&db, known.no, id)?.ok_or_else(unknown)?;
         // Who may see an event is told by the state before it, but for those that states and auth chains are made of.
         if stored.rejection().is_some() || !(stored.is_placed() || stored.event.state_key.is_some()) {
             return Err(unknown().into());
         }
-        written(&db, &known, &mut ServerViewer::new(known.no, origin), &stored)
+        let told = self.told(&db, &known, &mut ServerViewer::new(known.no, origin), no, &stored)?;
+        Ok(told.ok_or_else(unknown)?)
     }
 
     /// The state before an event.
@@ -105,8 +106,8 @@ impl Federation {
     ) -> Result<State<T>> {
         let db = self.store.snapshot();
         let known = self.shared_with(&db, room, origin)?;
-        let (_, stored) = events::by_id(&db, known.no, at)?.ok_or(rooms::Error::NotFound("the event"))?;
-        if !stored.is_placed() {
+        let (no, stored) = events::by_id(&db, known.no, at)?.ok_or(rooms::Error::NotFound("the event"))?;
+        if !stored.is_placed() || partial::is_partial_at(&db, known.no, no)? {
             return Err(rooms::Error::NotFound("the state before the event").into());
         }
         let numbers = state::all(&db, known.no, stored.header.before)?;
@@ -141,7 +142,7 @@ impl Federation {
     ) -> Result<Vec<Box<RawValue>>> {
         let db = self.store.snapshot();
         let known = self.shared_with(&db, room, origin)?;
-        all_written(&db, &known, origin, &dag::history(&db, known.no, from, limit.min(LIMIT_MAX))?)
+        self.all_written(&db, &known, origin, &dag::history(&db, known.no, from, limit.min(LIMIT_MAX))?)
     }
 
     /// The events between those that the other server has and those that it wants to lead up to.
@@ -158,7 +159,7 @@ impl Federation {
     ) -> Result<Vec<Box<RawValue>>> {
         let db = self.store.snapshot();
         let known = self.shared_with(&db, room, origin)?;
-        all_written(&db, &known, origin, &dag::between(&db, known.no, earliest, latest, min_depth, limit.min(LIMIT_MAX))?)
+        self.all_written(&db, &known, origin, &dag::between(&db, known.no, earliest, latest, min_depth, limit.min(LIMIT_MAX))?)
     }
 
     /// The event of a room that is closest to a time.
@@ -285,7 +286,7 @@ impl Federation {
                 (false, 0) => continue,
                 (false, left) => {
                     states = left - 1;
-                    Some(self.fetch_state(server, known, &inner.id).await?)
+                    Some(self.fetch_state(server, known, &inner.id, STATE_TIMEOUT).await?)
                 }
             };
             self.fetch_cited(server, known, &event).await?;
@@ -293,6 +294,39 @@ impl Federation {
         }
         let (store, no) = (self.store.clone(), known.no);
         Ok(self.computed(move || receive::receive_history(&store, no, gap, with_states)).await??.durable().await?)
+    }
+
+    fn all_written(
+        &self,
+        db: &Snapshot,
+        known: &Known,
+        origin: &ServerName,
+        found: &[Arc<StoredEvent>],
+    ) -> Result<Vec<Box<RawValue>>> {
+        let mut viewer = ServerViewer::new(known.no, origin);
+        let mut all = Vec::with_capacity(found.len());
+        for stored in found {
+            let Some((_, no)) = events::find(db, &stored.header.id)? else { continue };
+            all.extend(self.told(db, known, &mut viewer, no, stored)?);
+        }
+        Ok(all)
+    }
+
+    /// An event as another server may have it. Where the state before it is partial it is not known who may see it: those of this server's own users were
+    /// sent to all, others are for others to tell.
+    fn told(
+        &self,
+        db: &Snapshot,
+        known: &Known,
+        viewer: &mut ServerViewer<'_>,
+        no: EventNo,
+        stored: &StoredEvent,
+    ) -> Result<Option<Box<RawValue>>> {
+        if !partial::is_partial_at(db, known.no, no)? {
+            return written(db, known, viewer, stored).map(Some);
+        }
+        let is_own = stored.event.sender.server_name() == self.name();
+        is_own.then(|| raw(&stored.event.json)).transpose()
     }
 
     fn all_placed(&self, known: &Known, ids: &[OwnedEventId]) -> Result<bool> {
@@ -322,16 +356,6 @@ fn gap_at(db: &Snapshot, known: &Known, ts: u64) -> Result<Option<Pos>> {
     let Some((gap, _)) = timeline::gap(db, known.no, pos)? else { return Ok(None) };
     let after = timeline::last_until(db, known.no, gap)?;
     Ok(after.filter(|after| after.stored.event.origin_server_ts >= ts).map(|_| gap))
-}
-
-fn all_written(
-    db: &Snapshot,
-    known: &Known,
-    origin: &ServerName,
-    found: &[std::sync::Arc<StoredEvent>],
-) -> Result<Vec<Box<RawValue>>> {
-    let mut viewer = ServerViewer::new(known.no, origin);
-    found.iter().map(|stored| written(db, known, &mut viewer, stored)).collect()
 }
 
 /// An event as another server may have it: what is not for its users is redacted, so that the graph stays whole.

@@ -17,10 +17,11 @@ use rand::RngExt as _;
 use rooms::{
     Sender,
     members::Membership,
+    partial::{self, Omitted},
     receive::{self, Outcome},
     remote, servers,
 };
-use ruma::{OwnedEventId, OwnedRoomId, OwnedServerName, OwnedUserId, ServerName};
+use ruma::{OwnedEventId, OwnedRoomId, OwnedServerName, OwnedUserId, RoomId, ServerName};
 use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
 use store::RoomNo;
@@ -37,6 +38,9 @@ const SERVERS_MAX: usize = 10;
 /// How long a server may take to tell of a large room.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(300);
 
+/// How long a join waits until all members are known.
+const SMALL_ROOM: Duration = Duration::from_secs(2);
+
 /// What the other server says an event must be made of.
 #[derive(Deserialize)]
 struct Made {
@@ -51,6 +55,10 @@ struct Sent {
     auth_chain: Vec<Box<RawValue>>,
     state: Vec<Box<RawValue>>,
     event: Option<Box<RawValue>>,
+    #[serde(default)]
+    members_omitted: bool,
+    #[serde(default)]
+    servers_in_room: Vec<String>,
 }
 
 /// A change of a local user's own membership, of a room of other servers.
@@ -67,14 +75,21 @@ pub struct Entering {
 }
 
 impl Federation {
-    /// Makes a user a member of a room by way of the first of the servers that lets them in. This server is in the room then.
+    /// Makes a user a member of a room by way of the first of the servers that lets them in. This server is in the room then, though of a large
+    /// room it may not know all members yet.
     ///
     /// # Errors
     /// The last server's [`Error`].
     pub async fn join(&self, entering: &Entering) -> Result<()> {
         let gate = self.entering.at(entering.room.clone());
-        let _alone = gate.lock().await;
-        self.by_way_of(entering, Membership::Join).await
+        let alone = gate.lock().await;
+        self.by_way_of(entering, Membership::Join).await?;
+        drop(alone);
+        // Of a small room all is known before anybody looks.
+        if let Some(room) = rooms::numbers::number(&self.store.snapshot(), &entering.room)? {
+            self.whole_within(room, SMALL_ROOM).await?;
+        }
+        Ok(())
     }
 
     /// Asks a room of other servers to let a user in.
@@ -167,8 +182,29 @@ impl Federation {
         let (event, version) = self.make(entering, server, Membership::Join).await?;
         let id = event.event().id.clone();
         let path = path(&["_matrix", "federation", "v2", "send_join", entering.room.as_str(), id.as_str()]);
-        let ask = Ask::put(path, &body(&event)?)?.timeout(JOIN_TIMEOUT).body_max(STATE_BYTES_MAX);
-        let Sent { auth_chain, state, event: signed } = self.call(server, ask).await?;
+        let omit = [("omit_members", if self.may_omit(&entering.room)? { "true" } else { "false" })];
+        let ask = Ask::put(query(path, &omit), &body(&event)?)?.timeout(JOIN_TIMEOUT).body_max(STATE_BYTES_MAX);
+        let sent: Sent = self.call(server, ask).await?;
+        self.enter(entering, server, (event, version), sent).await
+    }
+
+    /// Whether members may be left out of the state before a join: where the room is whole, it must stay so.
+    fn may_omit(&self, room: &RoomId) -> Result<bool> {
+        let db = self.store.snapshot();
+        Ok(match self.known(&db, room)? {
+            Some(known) => partial::is_partial(&db, known.no)?,
+            None => true,
+        })
+    }
+
+    async fn enter(
+        &self,
+        entering: &Entering,
+        server: &ServerName,
+        (event, version): (Verified, &'static RoomVersion),
+        sent: Sent,
+    ) -> Result<()> {
+        let Sent { auth_chain, state, event: signed, members_omitted, servers_in_room } = sent;
         let event = match signed {
             Some(signed) => self.as_signed(signed, version, &event).await?,
             None => event,
@@ -189,17 +225,21 @@ impl Federation {
             self.fetch_gap(server, &known, &event).await?;
         }
         let here = self.here(ids)?;
+        let servers = servers_in_room.into_iter().filter_map(|name| OwnedServerName::try_from(name).ok());
+        let omitted = members_omitted.then(|| Omitted { via: server.to_owned(), servers: servers.collect() });
         let (store, identity, user) = (self.store.clone(), self.identity.clone(), entering.user.clone());
-        let entered = self.computed(move || receive::enter(&store, &identity, &user, no, event, &here)).await??.durable().await?;
+        let entering = move || receive::enter(&store, &identity, &user, no, event, &here, omitted);
+        let entered = self.computed(entering).await??.durable().await?;
         match entered {
-            Outcome::Accepted(_) | Outcome::Duplicate => Ok(()),
+            Outcome::Accepted(_) | Outcome::Duplicate => self.resyncs.due(no),
             Outcome::Rejected(reason) | Outcome::SoftFailed(reason) => {
-                Err(Error::BadAnswer(format!("a state that refuses the join: {reason}")))
+                return Err(Error::BadAnswer(format!("a state that refuses the join: {reason}")));
             }
             Outcome::Unsigned(_) | Outcome::Missing(_) => {
-                Err(Error::BadAnswer("a state without the events that the join cites".to_owned()))
+                return Err(Error::BadAnswer("a state without the events that the join cites".to_owned()));
             }
         }
+        Ok(())
     }
 
     async fn import(&self, entering: &Entering, create: Verified, version: &'static RoomVersion) -> Result<RoomNo> {

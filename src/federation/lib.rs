@@ -29,6 +29,7 @@ mod presence;
 mod profiles;
 pub mod public_rooms;
 pub mod resident;
+mod resync;
 pub mod third_party;
 mod transport;
 pub mod user_keys;
@@ -116,6 +117,8 @@ pub struct Federation {
     spaces: hierarchy::Spaces,
     online: Option<Arc<Online>>,
     spreading: Mutex<presence::Spreading>,
+    /// Rooms of which not all members are known.
+    resyncs: resync::Resyncs,
     rng: Mutex<StdRng>,
 }
 
@@ -142,8 +145,24 @@ impl Federation {
             spaces: hierarchy::Spaces::default(),
             spreading: Mutex::new(spreading),
             online,
+            resyncs: resync::Resyncs::default(),
             rng: Mutex::new(rng),
         })
+    }
+
+    /// Does what nobody waits for, until `stop` resolves: tells other servers what there is to tell, and asks for what rooms lack. What is not done by then
+    /// is done after the next start. Where federation is switched off, what would be told is forgotten: who is told again later finds what they missed.
+    ///
+    /// # Errors
+    /// Where the store fails.
+    pub async fn run(self: &Arc<Self>, stop: impl Future<Output = ()>) -> Result<()> {
+        tokio::select! {
+            // In this order, and not in one that is drawn: a simulation must go the same way again.
+            biased;
+            () = stop => Ok(()),
+            failed = self.tell_all() => failed,
+            failed = self.resync_all(), if self.config.enabled => failed,
+        }
     }
 
     /// This server's name.

@@ -9,6 +9,7 @@ use rooms::{
     EventNo, chains,
     events::{self, StoredEvent},
     members::Membership,
+    partial,
     receive::Outcome,
     servers, state, template,
 };
@@ -71,7 +72,9 @@ impl Federation {
         versions: Option<&[String]>,
     ) -> Result<Template> {
         check_user(user, origin)?;
-        let known = self.known_to(&self.store.snapshot(), room, origin)?;
+        let db = self.store.snapshot();
+        let known = self.known_to(&db, room, origin)?;
+        check_whole(&db, &known, to)?;
         let room_version = known.version.id;
         if versions.is_some_and(|versions| !versions.iter().any(|version| version == room_version)) {
             return Err(Error::IncompatibleVersion(room_version));
@@ -123,6 +126,7 @@ impl Federation {
         mut event: Object,
         to: Membership,
     ) -> Result<Verified> {
+        check_whole(&self.store.snapshot(), known, to)?;
         self.check_own(origin, known, &event, to)?;
         self.vouch(known, &mut event)?;
         let event = self.verify_one(event, known.version).await?;
@@ -182,6 +186,14 @@ impl Federation {
         }
         Ok(())
     }
+}
+
+/// Who wants into a room is let in by servers that know all of it.
+fn check_whole(db: &store::Snapshot, known: &Known, to: Membership) -> Result<()> {
+    if to != Membership::Leave && partial::is_partial(db, known.no)? {
+        return Err(rooms::Error::NotFound("all members of the room: ask another server").into());
+    }
+    Ok(())
 }
 
 fn own(event: &Object) -> Option<Own> {

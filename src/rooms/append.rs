@@ -11,7 +11,7 @@ use crate::{
     events::{self, Standing, StoredEvent, Txn},
     expected, guests,
     head::OpenRoom,
-    members, redaction, refusals, relations, resolve, state,
+    members, partial, redaction, refusals, relations, resolve, state,
     state::Root,
     timeline, times,
 };
@@ -67,6 +67,7 @@ pub(crate) fn append(room: &mut OpenRoom<'_, '_>, accepted: Accepted) -> Result<
     room.head.depth = room.head.depth.max(event.depth);
     room.head.last = pos;
 
+    partial::note(room, no, false)?;
     timeline::apply(room, &event, no, pos, place.parents.len())?;
     times::apply(room, no, event.origin_server_ts)?;
     members::apply(room, old, pos)?;
@@ -77,14 +78,21 @@ pub(crate) fn append(room: &mut OpenRoom<'_, '_>, accepted: Accepted) -> Result<
     Ok(no)
 }
 
-/// Stores an event that is no part of the room's timeline, at its place in the DAG: one that failed a check.
-pub(crate) fn put_aside(room: &mut OpenRoom<'_, '_>, event: &Arc<Event>, place: &Place, standing: Standing) -> Result<EventNo> {
+/// Stores an event that is no part of the room's timeline, at its place in the DAG: one that failed a check. `older`: it is from before what is shown.
+pub(crate) fn put_aside(
+    room: &mut OpenRoom<'_, '_>,
+    event: &Arc<Event>,
+    place: &Place,
+    standing: Standing,
+    older: bool,
+) -> Result<EventNo> {
     let (no, mut stored, is_new) = known(room, event)?;
     stored.header.dag = Some(chains::link_in_dag(room, &place.parents, false)?);
     stored.header.standing = standing;
     set_state(room, no, &mut stored, place.before)?;
     stored.header.current = room.head.state;
     put_refused(room, no, &stored, is_new)?;
+    partial::note(room, no, older)?;
     Ok(no)
 }
 
@@ -99,12 +107,69 @@ pub(crate) fn put_older(room: &mut OpenRoom<'_, '_>, event: &Arc<Event>, place: 
     set_state(room, no, &mut stored, place.before)?;
     stored.header.current = stored.header.after;
     put(room, no, &stored, is_new)?;
+    partial::note(room, no, true)?;
     timeline::apply(room, &event, no, pos, place.parents.len())?;
     times::apply(room, no, event.origin_server_ts)?;
     relations::apply(room, &event, no, pos, stored.header.sender)?;
     redaction::apply(room, &event, no)?;
     expected::apply(room, &event.id)?;
     Ok(no)
+}
+
+/// Gives an event that has its place in the DAG another state before it, and what that says of it. Of `older` events the room's end says nothing.
+/// Returns whether it is to be shown now and was not.
+pub(crate) fn place_again(
+    room: &mut OpenRoom<'_, '_>,
+    (no, stored): (EventNo, &StoredEvent),
+    before: Root,
+    standing: Standing,
+    older: bool,
+) -> Result<bool> {
+    let mut stored = stored.clone();
+    let is_accepted = standing == Standing::Accepted;
+    stored.header.standing = standing;
+    stored.header.replaces = None;
+    set_state(room, no, &mut stored, before)?;
+    stored.header.current = if is_accepted { stored.header.after } else { room.head.state };
+    if !is_accepted {
+        hide(room, no, &mut stored)?;
+    }
+    events::replace(room.tx, room.no, no, &stored)?;
+    if !is_accepted || older {
+        return Ok(false);
+    }
+    move_extremities(room, no, &stored)?;
+    if room.head.state != stored.header.current {
+        stored.header.current = room.head.state;
+        events::replace(room.tx, room.no, no, &stored)?;
+    }
+    Ok(stored.header.pos.is_none())
+}
+
+/// Takes an event that turned out to be refused out of what is shown.
+fn hide(room: &mut OpenRoom<'_, '_>, no: EventNo, stored: &mut StoredEvent) -> Result<()> {
+    refusals::log((room.no, &room.room), stored);
+    let Some(pos) = stored.header.pos else { return Ok(()) };
+    relations::forget(room, &stored.event, &stored.header)?;
+    timeline::hide(room, pos)?;
+    times::hide(room, no, stored.event.origin_server_ts)?;
+    stored.header.pos = None;
+    Ok(())
+}
+
+/// Shows an event that has its place in the DAG as the newest: one that turned out to be allowed.
+pub(crate) fn show(room: &mut OpenRoom<'_, '_>, no: EventNo) -> Result<()> {
+    let mut stored = (*events::event(room.tx, room.no, no)?).clone();
+    let (event, pos) = (Arc::clone(&stored.event), room.next_pos()?);
+    stored.header.pos = Some(pos);
+    stored.header.current = room.head.state;
+    events::replace(room.tx, room.no, no, &stored)?;
+    room.head.last = pos;
+    timeline::apply(room, &event, no, pos, event.prev_events.len())?;
+    times::apply(room, no, event.origin_server_ts)?;
+    relations::apply(room, &event, no, pos, stored.header.sender)?;
+    redaction::apply(room, &event, no)?;
+    guests::apply(room, &event, stored.header.replaces)
 }
 
 /// Stores an event that others cite.

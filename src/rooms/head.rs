@@ -6,7 +6,7 @@ use protocol::{event::Event, version::RoomVersion};
 use serde::{Deserialize, Serialize};
 use store::{Lock, Owner, Pending, Read, RoomNo, Store, Table, Tx};
 
-use crate::{Error, EventNo, Pos, Result, numbers, numbers::Room, state, state::Root};
+use crate::{Error, EventNo, Pos, Result, numbers, numbers::Room, partial, state, state::Root};
 
 pub(crate) static HEADS: Table<RoomNo, Head> =
     Table::new("heads", "The moving end of a room: extremities, current state, counters.").owned_by(Owner::Room);
@@ -57,6 +57,8 @@ pub(crate) struct OpenRoom<'t, 's> {
     pub room: Arc<Room>,
     pub version: &'static RoomVersion,
     pub head: Head,
+    /// Whether its states lack members, so that events are believed about those whom they cite.
+    pub partial: bool,
     /// Events that this transaction appended.
     appended: u16,
 }
@@ -76,7 +78,8 @@ impl<'t, 's> OpenRoom<'t, 's> {
 
     fn with(tx: &'t mut Tx<'s>, no: RoomNo, room: Arc<Room>, head: Head) -> Result<Self> {
         let version = room.version()?;
-        Ok(Self { tx, no, room, version, head, appended: 0 })
+        let partial = partial::is_partial(tx, no)?;
+        Ok(Self { tx, no, room, version, head, partial, appended: 0 })
     }
 
     /// The place in the timeline of the next event that this transaction appends.

@@ -23,6 +23,7 @@ pub mod members;
 pub mod membership;
 pub mod numbers;
 pub mod outgoing;
+pub mod partial;
 pub mod policy;
 pub mod presence;
 pub mod purge;
@@ -33,6 +34,7 @@ mod refusals;
 pub mod relations;
 pub mod remote;
 pub mod resolve;
+pub mod resync;
 pub mod send;
 pub mod servers;
 pub mod state;
@@ -76,6 +78,10 @@ pub const TABLES: &[&TableSpec] = &[
     numbers::ROOMS.spec(),
     numbers::COUNTERS.spec(),
     outgoing::OUTGOING.spec(),
+    partial::COMPLETED.spec(),
+    partial::EVENTS.spec(),
+    partial::ORDER.spec(),
+    partial::PARTIAL.spec(),
     purge::PURGES.spec(),
     receipts::CHANGES.spec(),
     receipts::PRIVATE_CHANGES.spec(),

@@ -15,7 +15,7 @@ use protocol::{
     verify::Verified,
     version::RoomVersion,
 };
-use ruma::{OwnedEventId, OwnedServerName};
+use ruma::{OwnedEventId, OwnedServerName, ServerName};
 use store::{Lock, Pending, RoomNo, Store};
 
 use crate::{
@@ -24,6 +24,7 @@ use crate::{
     events::{self, Standing, StoredEvent, Txn},
     head::{self, OpenRoom},
     numbers, outgoing,
+    partial::{self, Entered, Omitted},
     policy::{self, Unsent},
     resolve,
     send::{self, Identity, Sender},
@@ -132,7 +133,7 @@ pub fn receive_and_tell(store: &Store, identity: &Identity, room: RoomNo, event:
 }
 
 /// Receives the join of a user by which this server becomes a member of a room, with the state before it: events that are here. What the server
-/// knew of the room when it was in it before is no longer its end.
+/// knew of the room when it was in it before is no longer its end. Where that state lacks what was `omitted`, the room is partial from then on.
 ///
 /// # Errors
 /// As [`receive_with_state`].
@@ -143,13 +144,21 @@ pub fn enter(
     room: RoomNo,
     join: Verified,
     before: &[OwnedEventId],
+    omitted: Option<Omitted>,
 ) -> Result<Pending<Outcome>> {
     store.transact(&[Lock::Room(room), Lock::User(user.no)], |tx| {
         let mut open = OpenRoom::new(tx, room)?;
-        if !servers::is_in(open.tx, room, &identity.server_name)? {
+        let begins = !servers::is_in(open.tx, room, &identity.server_name)?;
+        if begins {
             open.head.extremities.clear();
         }
-        let outcome = receive_in(&mut open, &join.into_event(), How { given: Some(before), ..How::default() })?;
+        let join = join.into_event();
+        let given = !parents(&open, &join)?.missing.is_empty();
+        open.partial |= given && omitted.is_some();
+        let outcome = receive_in(&mut open, &join, How { given: Some(before), ..How::default() })?;
+        if let Outcome::Accepted(join) = outcome {
+            partial::enter(&mut open, &identity.server_name, Entered { join, given, begins }, omitted)?;
+        }
         open.save()?;
         if matches!(outcome, Outcome::Accepted(_)) {
             upgrade::succeed(tx, user, room)?;
@@ -301,7 +310,7 @@ fn receive_older(room: &mut OpenRoom<'_, '_>, event: &Arc<Event>, given: Option<
     };
     let place = Place { parents: parents.here, before };
     if let Some(reason) = rejection(room, event, known.as_deref(), &cited.here, before)? {
-        append::put_aside(room, event, &place, Standing::Rejected(reason))?;
+        append::put_aside(room, event, &place, Standing::Rejected(reason), true)?;
         return Ok(false);
     }
     append::put_older(room, event, &place, pos)?;
@@ -317,24 +326,39 @@ fn judge(
     how: How<'_>,
 ) -> Result<Outcome> {
     if let Some(reason) = rejection(room, event, known, cited, place.before)? {
-        append::put_aside(room, event, &place, Standing::Rejected(reason.clone()))?;
+        append::put_aside(room, event, &place, Standing::Rejected(reason.clone()), false)?;
         return Ok(Outcome::Rejected(reason));
     }
-    // The join by which this server enters the room meets no current state.
-    if !room.head.extremities.is_empty() {
-        let denied = denied_by(room, event, room.head.state)?.map(|denied| denied.to_string());
-        let reason = match (denied, policy::to_ask(room, event)?) {
-            (None, None) => None,
-            (None, Some(policy)) if !how.asked => return Ok(Outcome::Unsigned(policy)),
-            (None, Some(policy)) => Some(format!("the policy server {policy} does not recommend it")),
-            (denied, _) => denied,
-        };
-        if let Some(reason) = reason {
-            append::put_aside(room, event, &place, Standing::SoftFailed(reason.clone()))?;
-            return Ok(Outcome::SoftFailed(reason));
-        }
+    let reason = match soft_failure(room, event, cited)? {
+        None => match unasked(room, event)? {
+            Some(policy) if !how.asked => return Ok(Outcome::Unsigned(policy)),
+            policy => policy.map(|policy| not_recommended(&policy)),
+        },
+        denied => denied,
+    };
+    if let Some(reason) = reason {
+        append::put_aside(room, event, &place, Standing::SoftFailed(reason.clone()), false)?;
+        return Ok(Outcome::SoftFailed(reason));
     }
     append::append(room, Accepted::at(place, Arc::clone(event), how.txn)).map(Outcome::Accepted)
+}
+
+/// Why the room's current state forbids the event, if it does. The join by which this server enters the room meets none.
+pub(crate) fn soft_failure(room: &OpenRoom<'_, '_>, event: &Event, cited: &[Arc<StoredEvent>]) -> Result<Option<String>> {
+    if room.head.extremities.is_empty() {
+        return Ok(None);
+    }
+    Ok(denied_by(room, event, room.head.state, cited)?.map(|denied| denied.to_string()))
+}
+
+/// The policy server that has not recommended an event and must. The join by which this server enters the room is asked of none.
+pub(crate) fn unasked(room: &OpenRoom<'_, '_>, event: &Event) -> Result<Option<OwnedServerName>> {
+    if room.head.extremities.is_empty() { Ok(None) } else { policy::to_ask(room, event) }
+}
+
+/// Why such an event is shown to nobody.
+pub(crate) fn not_recommended(policy: &ServerName) -> String {
+    format!("the policy server {policy} does not recommend it")
 }
 
 /// Why the event is rejected, if it is: it was so before, or by its auth events, or by the state before it.
@@ -345,11 +369,21 @@ fn rejection(
     cited: &[Arc<StoredEvent>],
     before: Root,
 ) -> Result<Option<String>> {
-    if let Some(reason) = known.and_then(StoredEvent::rejection) {
-        return Ok(Some(reason.to_owned()));
+    match known.and_then(StoredEvent::rejection) {
+        Some(reason) => Ok(Some(reason.to_owned())),
+        None => rejection_now(room, event, cited, before),
     }
+}
+
+/// Why the event's auth events, or the state before it, reject it, if they do.
+pub(crate) fn rejection_now(
+    room: &OpenRoom<'_, '_>,
+    event: &Event,
+    cited: &[Arc<StoredEvent>],
+    before: Root,
+) -> Result<Option<String>> {
     let denied = match standing_by_auth(room, event, cited)? {
-        None => denied_by(room, event, before)?,
+        None => denied_by(room, event, before, cited)?,
         denied => denied,
     };
     Ok(denied.map(|denied| denied.to_string()))
@@ -380,20 +414,34 @@ fn create_of(room: &OpenRoom<'_, '_>) -> Result<Option<Arc<Event>>> {
     Ok(Some(Arc::clone(&events::event(room.tx, room.no, EventNo(1))?.event)))
 }
 
-fn denied_by(room: &OpenRoom<'_, '_>, event: &Event, root: Root) -> Result<Option<Denied>> {
-    Ok(room.with_state(root, |state| auth::authorize(room.version, event, state))?.err())
+/// Why a state forbids the event, if it does. A partial state says nothing of members whom it lacks: what the event cites of them is believed until
+/// the room is whole.
+pub(crate) fn denied_by(
+    room: &OpenRoom<'_, '_>,
+    event: &Event,
+    root: Root,
+    cited: &[Arc<StoredEvent>],
+) -> Result<Option<Denied>> {
+    let left_out = |kind: &str, key: &str| {
+        let mut cited = cited.iter().filter(|_| room.partial && kind == "m.room.member");
+        cited.find(|stored| stored.event.state_pair() == Some((kind, key))).map(|stored| Arc::clone(&stored.event))
+    };
+    let authorize = |state: &dyn Fn(&str, &str) -> Option<Arc<Event>>| {
+        auth::authorize(room.version, event, |kind: &str, key: &str| state(kind, key).or_else(|| left_out(kind, key)))
+    };
+    Ok(room.with_state(root, authorize)?.err())
 }
 
 /// What an event cites.
-struct Found<T> {
+pub(crate) struct Found<T> {
     /// What is here.
-    here: Vec<T>,
+    pub here: Vec<T>,
     /// What is not.
-    missing: Vec<OwnedEventId>,
+    pub missing: Vec<OwnedEventId>,
 }
 
 /// The event's auth events.
-fn cited_events(room: &OpenRoom<'_, '_>, event: &Event) -> Result<Found<Arc<StoredEvent>>> {
+pub(crate) fn cited_events(room: &OpenRoom<'_, '_>, event: &Event) -> Result<Found<Arc<StoredEvent>>> {
     let mut found = Found { here: Vec::new(), missing: Vec::new() };
     for id in &event.auth_events {
         match events::find(room.tx, id)? {
@@ -406,7 +454,7 @@ fn cited_events(room: &OpenRoom<'_, '_>, event: &Event) -> Result<Found<Arc<Stor
 }
 
 /// The event's parents in the DAG.
-fn parents(room: &OpenRoom<'_, '_>, event: &Event) -> Result<Found<EventNo>> {
+pub(crate) fn parents(room: &OpenRoom<'_, '_>, event: &Event) -> Result<Found<EventNo>> {
     let mut found = Found { here: Vec::new(), missing: Vec::new() };
     for id in &event.prev_events {
         match events::placed(room.tx, room.no, id)? {
@@ -418,7 +466,7 @@ fn parents(room: &OpenRoom<'_, '_>, event: &Event) -> Result<Found<EventNo>> {
 }
 
 /// The state that these events make up.
-fn state_of(room: &mut OpenRoom<'_, '_>, ids: &[OwnedEventId]) -> Result<Root> {
+pub(crate) fn state_of(room: &mut OpenRoom<'_, '_>, ids: &[OwnedEventId]) -> Result<Root> {
     let mut entries = BTreeMap::new();
     for id in ids {
         let (no, stored) = events::by_id(room.tx, room.no, id)?.ok_or(Error::NotFound("an event of the state"))?;

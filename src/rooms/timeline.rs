@@ -49,6 +49,13 @@ pub(crate) fn apply(room: &mut OpenRoom<'_, '_>, event: &Event, no: EventNo, pos
     Ok(())
 }
 
+/// Takes an event out of what is shown. Where others before it are missing, they are looked for no more.
+pub(crate) fn hide(room: &mut OpenRoom<'_, '_>, pos: Pos) -> Result<()> {
+    room.tx.delete(&TIMELINE, &(room.no, pos))?;
+    room.tx.delete(&GAPS, &(room.no, pos))?;
+    Ok(())
+}
+
 /// Those of these events that have no place in the DAG.
 fn missing(room: &OpenRoom<'_, '_>, ids: impl Iterator<Item = String>) -> Result<Vec<String>> {
     let mut missing = Vec::new();

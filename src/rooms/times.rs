@@ -17,6 +17,12 @@ pub(crate) fn apply(room: &mut OpenRoom<'_, '_>, no: EventNo, ts: u64) -> Result
     Ok(())
 }
 
+/// Takes an event out of the index.
+pub(crate) fn hide(room: &mut OpenRoom<'_, '_>, no: EventNo, ts: u64) -> Result<()> {
+    room.tx.delete(&TIMES, &(room.no, ts, no))?;
+    Ok(())
+}
+
 /// The events of a room from a time on, or up to a time: the closest first, read as they are asked for.
 ///
 /// # Errors

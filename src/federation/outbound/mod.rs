@@ -113,22 +113,15 @@ impl Outbound {
 }
 
 impl Federation {
-    /// Tells other servers what there is to tell, until `stop` resolves. What is not acknowledged by then is sent again after the next start. Where federation is
-    /// switched off, what would be told is forgotten: who is told again later finds what they missed.
+    /// Tells other servers what there is to tell. What is not acknowledged when this is dropped is sent again after the next start.
     ///
     /// # Errors
     /// Where the store fails.
-    pub async fn run(self: &Arc<Self>, stop: impl Future<Output = ()>) -> Result<()> {
-        tokio::pin!(stop);
+    pub(crate) async fn tell_all(self: &Arc<Self>) -> Result<()> {
         let watch = self.store.watch(vec![Topic::Outgoing]);
-        if !self.config.enabled {
-            loop {
-                self.distribute_all().await?;
-                tokio::select! {
-                    () = &mut stop => return Ok(()),
-                    () = watch.changed() => {}
-                }
-            }
+        while !self.config.enabled {
+            self.distribute_all().await?;
+            watch.changed().await;
         }
         let mut sending: JoinSet<OwnedServerName> = JoinSet::new();
         let mut busy: BTreeSet<OwnedServerName> = BTreeSet::new();
@@ -142,7 +135,6 @@ impl Federation {
             tokio::select! {
                 // In this order, and not in one that is drawn: a simulation must go the same way again.
                 biased;
-                () = &mut stop => return Ok(()),
                 Some(done) = sending.join_next() => {
                     if let Ok(server) = done { busy.remove(&server); }
                 }

@@ -19,6 +19,7 @@ use ruma::{
             state::{get_state_event_for_key::v3 as get_state_event, get_state_events::v3 as get_state},
         },
     },
+    events::StateEventType,
     serde::Raw,
 };
 use serde::{Deserialize, Serialize};
@@ -31,7 +32,7 @@ use views::{
 };
 
 use super::{
-    rooms::{format, room},
+    rooms::{format, room, whole},
     with::{Nothing, With},
 };
 use crate::{
@@ -199,15 +200,29 @@ async fn event_by_time(call: Call<Session>, request: get_event_by_time::Request)
     Ok(get_event_by_time::Response::new(id, MilliSecondsSinceUnixEpoch(ts)))
 }
 
-async fn whole_state(call: Call<Session>, request: get_state::Request) -> Result<get_state::Response> {
+/// The room as it is once all its members are known, for who may read it.
+async fn whole_room(call: &Call<Session>, id: &RoomId) -> Result<Snapshot> {
     let db = call.snapshot();
+    reader(call, &db, id)?;
+    let room = room(&db, id)?;
+    drop(db);
+    whole(call, room).await?;
+    Ok(call.snapshot())
+}
+
+async fn whole_state(call: Call<Session>, request: get_state::Request) -> Result<get_state::Response> {
+    let db = whole_room(&call, &request.room_id).await?;
     let reader = reader(&call, &db, &request.room_id)?;
     let all = state::all(&db, room(&db, &request.room_id)?, reader.root())?;
     Ok(get_state::Response::new(raws(reader.state(all)?)))
 }
 
 async fn state_event(call: Call<Session>, request: get_state_event::Request) -> Result<get_state_event::Response> {
-    let db = call.snapshot();
+    let is_own = request.state_key == call.session.user_id.as_str();
+    let db = match request.event_type {
+        StateEventType::RoomMember if !is_own => whole_room(&call, &request.room_id).await?,
+        _ => call.snapshot(),
+    };
     let reader = reader(&call, &db, &request.room_id)?;
     let (room, kind) = (room(&db, &request.room_id)?, request.event_type.to_string());
     let no = state::entry(&db, room, reader.root(), &kind, &request.state_key)?.ok_or(Rooms::NotFound("the state event"))?;
@@ -229,7 +244,7 @@ struct Member {
 }
 
 async fn members(call: Call<Session>, request: get_members::Request) -> Result<get_members::Response> {
-    let db = call.snapshot();
+    let db = whole_room(&call, &request.room_id).await?;
     let reader = reader(&call, &db, &request.room_id)?;
     let room = room(&db, &request.room_id)?;
     let root = point(request.at.as_deref())?.map_or(Ok(reader.root()), |at| reader.root_at(at))?;
@@ -252,6 +267,9 @@ async fn joined(call: Call<Session>, request: joined_members::Request) -> Result
     if !rooms::members::is_joined(&db, call.session.user, room)? {
         return Err(Rooms::Forbidden("You are not in this room").into());
     }
+    drop(db);
+    whole(&call, room).await?;
+    let db = call.snapshot();
     let mut joined = BTreeMap::new();
     for no in state::of_type(&db, room, rooms::head(&db, room)?.state, "m.room.member")? {
         let stored = rooms::events::event(&db, room, no)?;

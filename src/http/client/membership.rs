@@ -7,7 +7,7 @@ use protocol::json::Object;
 use rooms::{
     members::{self, Membership, UserRoom},
     membership::{Action, Change},
-    remote, servers,
+    partial, remote, servers,
 };
 use ruma::{
     OwnedRoomId, OwnedServerName, OwnedUserId, RoomId, RoomOrAliasId,
@@ -26,7 +26,7 @@ use serde_json::Value;
 use store::{RoomNo, Snapshot};
 
 use super::{
-    rooms::{content, known_room, member_content, profile, room, sender},
+    rooms::{content, known_room, member_content, profile, room, sender, whole},
     with::{With, may_publish},
 };
 use crate::{
@@ -102,12 +102,17 @@ async fn change_own(call: &Call<Session>, wanted: Wanted, to: Action, said: Obje
     if let Some(room) = known
         && (servers::is_in(&db, room, &call.server.name)? || is_left_to_us(&db, room, to, standing.as_ref())?)
     {
-        match change(call, room, user, to, content.clone()).await {
-            // Another server of the room may know more of the user, or have somebody who may let them in.
-            Err(error) if to == Action::Join && error.is_for_another_server() => {}
-            // The invitation was told, and its event is not here yet.
-            Err(_) if remote => {}
-            done => return done,
+        let is_in = standing.as_ref().is_some_and(|standing| standing.membership == Membership::Join);
+        // Whether a user is banned only servers know that know all members.
+        let is_unsure = to == Action::Join && !is_in && partial::is_partial(&db, room)?;
+        if !is_unsure {
+            match change(call, room, user, to, content.clone()).await {
+                // Another server of the room may know more of the user, or have somebody who may let them in.
+                Err(error) if to == Action::Join && error.is_for_another_server() => {}
+                // The invitation was told, and its event is not here yet.
+                Err(_) if remote => {}
+                done => return done,
+            }
         }
         via.extend(servers::servers(&db, room)?.take(VIA_MAX).collect::<rooms::Result<Vec<_>>>()?);
     } else if !remote
@@ -230,8 +235,8 @@ async fn invite(call: Call<Session>, request: invite_user::Request) -> Result<in
         return Err(Error::forbidden("This server does not invite by e-mail address or telephone number"));
     };
     may_publish(&call.session)?;
+    let no = whole_room(&call, &request.room_id).await?;
     let db = call.snapshot();
-    let no = room(&db, &request.room_id)?;
     let content = member_content(profile(&db, &recipient.user_id)?, recipient.reason);
     if recipient.user_id.server_name() == call.server.name {
         change(&call, no, recipient.user_id, Action::Invite, content).await?;
@@ -241,23 +246,34 @@ async fn invite(call: Call<Session>, request: invite_user::Request) -> Result<in
     Ok(invite_user::Response::new())
 }
 
+/// A room in which the caller changes the membership of another, for which that must be known.
+async fn whole_room(call: &Call<Session>, id: &RoomId) -> Result<RoomNo> {
+    let db = call.snapshot();
+    let room = room(&db, id)?;
+    if members::is_joined(&db, call.session.user, room)? {
+        drop(db);
+        whole(call, room).await?;
+    }
+    Ok(room)
+}
+
 async fn kick(call: Call<Session>, request: kick_user::Request) -> Result<kick_user::Response> {
     may_publish(&call.session)?;
-    let no = room(&call.snapshot(), &request.room_id)?;
+    let no = whole_room(&call, &request.room_id).await?;
     change(&call, no, request.user_id, Action::Kick, member_content(Object::new(), request.reason)).await?;
     Ok(kick_user::Response::new())
 }
 
 async fn ban(call: Call<Session>, request: ban_user::Request) -> Result<ban_user::Response> {
     may_publish(&call.session)?;
-    let no = room(&call.snapshot(), &request.room_id)?;
+    let no = whole_room(&call, &request.room_id).await?;
     change(&call, no, request.user_id, Action::Ban, member_content(Object::new(), request.reason)).await?;
     Ok(ban_user::Response::new())
 }
 
 async fn unban(call: Call<Session>, request: unban_user::Request) -> Result<unban_user::Response> {
     may_publish(&call.session)?;
-    let no = room(&call.snapshot(), &request.room_id)?;
+    let no = whole_room(&call, &request.room_id).await?;
     change(&call, no, request.user_id, Action::Unban, member_content(Object::new(), request.reason)).await?;
     Ok(unban_user::Response::new())
 }

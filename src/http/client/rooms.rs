@@ -1,6 +1,6 @@
 //! What the endpoints of rooms have in common.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use protocol::json::{self, Object};
 use rooms::{Pos, Sender, events::Txn, format::Format};
@@ -60,6 +60,22 @@ pub(crate) fn room_or_alias(db: &impl Read, name: &RoomOrAliasId) -> Result<Room
             None => Err(Error::not_found("The alias names no room")),
         },
     }
+}
+
+/// How long a request waits for all members of a room to be known.
+const WHOLE_WITHIN: Duration = Duration::from_secs(60);
+
+/// Waits until all members of a room are known, where this server entered it without.
+///
+/// # Errors
+/// 503 where that takes too long.
+pub(crate) async fn whole(call: &Call<Session>, room: RoomNo) -> Result<()> {
+    let server = &call.server;
+    let is_whole = tokio::select! {
+        is_whole = server.federation.whole_within(room, WHOLE_WITHIN) => is_whole?,
+        () = server.stopping() => false,
+    };
+    if is_whole { Ok(()) } else { Err(Error::unavailable("Not all members of this room are known yet: try again later")) }
 }
 
 /// A content as the client wrote it.

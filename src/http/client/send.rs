@@ -12,7 +12,7 @@ use store::RoomNo;
 
 use super::{
     presence,
-    rooms::{content, room, sender, sent, txn},
+    rooms::{content, room, sender, sent, txn, whole},
 };
 use crate::{
     Call, Class, Error, Result, Route,
@@ -83,6 +83,9 @@ async fn state(call: Call<Session>, request: send_state::Request) -> Result<send
     };
     let room = room(&call.snapshot(), &request.room_id)?;
     may_send(&call, room, &new)?;
+    if new.kind == "m.room.member" && new.state_key.as_deref() != Some(call.session.user_id.as_str()) {
+        whole(&call, room).await?;
+    }
     let (server, sender) = (&call.server, sender(&call.session));
     let sending = rooms::send::send(&server.store, &server.identity, &sender, room, new, None, call.now_ms());
     presence::acted(&call)?;

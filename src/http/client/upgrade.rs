@@ -6,7 +6,7 @@ use ruma::api::client::room::upgrade_room::v3::{Request, Response};
 
 use super::{
     create_room::opaque_id,
-    rooms::{profile, room, sender},
+    rooms::{profile, room, sender, whole},
     with::may_publish,
 };
 use crate::{
@@ -26,6 +26,8 @@ async fn upgrade(call: Call<Session>, request: Request) -> Result<Response> {
     if !rooms::members::is_joined(&db, call.session.user, no)? {
         return Err(Error::forbidden("You are not in this room"));
     }
+    // The bans go with the room.
+    whole(&call, no).await?;
     let id = request.new_version.as_str();
     let upgrade = Upgrade {
         version: RoomVersion::named(id).ok_or_else(|| rooms::Error::UnsupportedVersion(id.to_owned()))?,

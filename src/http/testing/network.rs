@@ -3,6 +3,7 @@
 use std::{
     collections::{HashMap, HashSet},
     sync::{Arc, Weak},
+    time::Duration,
 };
 
 use axum::{Router, body::Body};
@@ -22,6 +23,12 @@ pub struct Network(Arc<Mutex<Servers>>);
 struct Servers {
     routers: HashMap<OwnedServerName, Weak<Router>>,
     cut_off: HashSet<OwnedServerName>,
+    /// Beginnings of paths whose requests wait.
+    held: HashSet<String>,
+    /// What requests of paths that begin so are answered, in place of the server's own answer.
+    forged: HashMap<(OwnedServerName, String), String>,
+    /// The requests that were made: the server and the path.
+    asked: Vec<(OwnedServerName, String)>,
 }
 
 impl Network {
@@ -40,7 +47,49 @@ impl Network {
         self.0.lock().cut_off.retain(|other| other != name);
     }
 
+    /// Requests of paths that begin so wait until they are let go.
+    pub fn hold(&self, path: &str) {
+        self.0.lock().held.insert(path.to_owned());
+    }
+
+    /// Requests that wait go on.
+    pub fn let_go(&self, path: &str) {
+        self.0.lock().held.remove(path);
+    }
+
+    /// Has requests to a server of paths that begin so answered by this, or by the server again.
+    pub fn forge(&self, name: &str, path: &str, answer: Option<&serde_json::Value>) {
+        let key = (name.try_into().expect("a server name"), path.to_owned());
+        let forged = &mut self.0.lock().forged;
+        match answer {
+            Some(answer) => forged.insert(key, answer.to_string()),
+            None => forged.remove(&key),
+        };
+    }
+
+    /// How many requests of a path that begins so were made to a server, held ones and refused ones too.
+    #[must_use]
+    pub fn asked(&self, name: &str, path: &str) -> usize {
+        self.0.lock().asked.iter().filter(|(server, asked)| server == name && asked.starts_with(path)).count()
+    }
+
     async fn ask(&self, server: &ServerName, request: Request<Bytes>) -> Result<Response<federation::Body>, TransportError> {
+        let path = request.uri().path().to_owned();
+        self.0.lock().asked.push((server.to_owned(), path.clone()));
+        while self.0.lock().held.iter().any(|held| path.starts_with(held)) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let forged = self
+            .0
+            .lock()
+            .forged
+            .iter()
+            .find(|((name, held), _)| name == server && path.starts_with(held))
+            .map(|(_, answer)| answer.clone());
+        if let Some(answer) = forged {
+            let body: federation::Body = Box::pin(futures_util::stream::iter([Ok(Bytes::from(answer))]));
+            return Ok(Response::new(body));
+        }
         let router = self.router(server);
         let router = router.ok_or_else(|| TransportError::NoConnection(format!("{server} is not on the network")))?;
         let response = Router::clone(&router).oneshot(request.map(Body::from)).await;

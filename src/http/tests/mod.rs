@@ -12,6 +12,7 @@ mod federation_presence;
 mod federation_third_party;
 mod hostile;
 mod listeners;
+mod partial_state;
 mod requests;
 mod security;
 mod simulator;

@@ -3,7 +3,7 @@
 use rooms::{
     Pos,
     members::{Membership, UserRoom},
-    state, timeline,
+    partial, state, timeline,
 };
 use store::{RoomNo, Seq, Snapshot, Topic};
 
@@ -18,6 +18,9 @@ pub struct Affected {
     pub standing: UserRoom,
     /// What there is to tell.
     pub part: Part,
+    /// Whether the user is in it and it became whole since, so that what the device knows of its state counts for nothing
+    /// ([`rooms::partial`]).
+    pub completed: bool,
 }
 
 /// What there is to tell of a room.
@@ -67,9 +70,16 @@ pub fn affected(db: &Snapshot, who: &Who, rooms: &[(RoomNo, UserRoom)], extent: 
             Membership::Knock => fresh.then_some(Part::Knock),
             Membership::Leave | Membership::Ban => left(db, who, *room, standing, extent)?,
         };
-        found.extend(part.map(|part| Affected { room: *room, standing: standing.clone(), part }));
+        let Some(part) = part else { continue };
+        found.push(Affected { room: *room, standing: standing.clone(), part, completed: completed(db, *room, part)? });
     }
     Ok(found)
+}
+
+/// Whether a room that the user is in became whole after what the device knows of it.
+fn completed(db: &Snapshot, room: RoomNo, part: Part) -> Result<bool> {
+    let Part::Join { after: Some(after) } = part else { return Ok(false) };
+    Ok(partial::completed(db, room)?.is_some_and(|pos| pos > after))
 }
 
 /// The rooms that may have news. Joined ones that nobody touched have none; of others only the user's own row matters.

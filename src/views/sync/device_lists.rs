@@ -79,7 +79,8 @@ pub fn changes(db: &Snapshot, memory: &Memory, who: &Who, since: Seq) -> Result<
             Part::Leave { seen: None } | Part::Invite | Part::Knock => continue,
         };
         let at = |pos| timeline::state_at(db, found.room, pos);
-        moved.push(Moved { room: found.room, joined, before: after.map(at).transpose()?.unwrap_or_default(), after: at(until)? });
+        let before = after.filter(|_| !found.completed).map(at).transpose()?.unwrap_or_default();
+        moved.push(Moved { room: found.room, joined, before, after: at(until)? });
     }
     device_lists(db, who, &rooms, since, &moved)
 }

@@ -2,8 +2,10 @@
 //!
 //! Specification: client-server API, "Calculating the display name for a room".
 
+use std::collections::BTreeSet;
+
 use rooms::{
-    head,
+    EventNo, events, head,
     members::{self, Membership},
     state::{self, Root},
 };
@@ -46,6 +48,25 @@ pub fn summary(db: &Snapshot, who: &Who, room: RoomNo, base: Root, excerpt: &Exc
     let head = head(db, room)?;
     let heroes = if is_named(db, room, end)? { None } else { Some(heroes(db, (who.user, &who.user_id), room, end)?) };
     Ok(Some(Summary { heroes, joined: Some(head.joined), invited: Some(head.invited) }))
+}
+
+/// The member events of those who sent what an excerpt shows, where a partial state lacks them, as their events cite them; but for those that are `told`.
+///
+/// # Errors
+/// As the database says.
+pub fn cited_members(db: &Snapshot, room: RoomNo, excerpt: &Excerpt, told: &[EventNo]) -> Result<BTreeSet<EventNo>> {
+    let mut found = BTreeSet::new();
+    for event in excerpt.events.iter().map(|shown| &shown.placed.stored.event) {
+        let member = ("m.room.member", event.sender.as_str());
+        if state::entry(db, room, excerpt.at_end, member.0, member.1)?.is_some() {
+            continue;
+        }
+        for id in &event.auth_events {
+            let cited = events::by_id(db, room, id)?.filter(|(_, cited)| cited.event.state_pair() == Some(member));
+            found.extend(cited.map(|(no, _)| no).filter(|no| !told.contains(no)));
+        }
+    }
+    Ok(found)
 }
 
 fn changes_summary(db: &Snapshot, room: RoomNo, base: Root, end: Root) -> Result<bool> {

@@ -119,7 +119,12 @@ fn affected_rooms(
     let own = news.account_data.keys().flatten().chain(&news.read);
     for room in own.copied().collect::<BTreeSet<_>>().difference(&known) {
         let standing = rooms.iter().find(|(no, of)| no == room && of.membership == Membership::Join);
-        found.extend(standing.map(|(room, of)| Affected { room: *room, standing: of.clone(), part: Part::Join { after } }));
+        found.extend(standing.map(|(room, of)| Affected {
+            room: *room,
+            standing: of.clone(),
+            part: Part::Join { after },
+            completed: false,
+        }));
     }
     Ok(found)
 }

@@ -5,6 +5,7 @@ mod cases;
 mod deeds;
 mod forged;
 mod model;
+mod partial;
 
 use std::{cell::RefCell, collections::BTreeMap};
 
@@ -27,6 +28,9 @@ const SERVERS: [&str; 3] = ["a.org", "b.org", "c.org"];
 
 /// Those who are in the room from the start, and those who are not: of each server in turn one.
 const USERS: [&str; 6] = ["@user:a.org", "@user:b.org", "@user:c.org", "@guest:a.org", "@guest:b.org", "@guest:c.org"];
+
+/// A server that comes later.
+const JOINER: &str = "d.org";
 
 /// A server with its copy of the room.
 struct Replica {
@@ -114,7 +118,7 @@ fn copy(world: &World, events: &[Verified], version: &'static RoomVersion) -> Ro
 }
 
 fn key_of(server: &str) -> SigningKey {
-    let seed = SERVERS.iter().position(|name| *name == server).unwrap();
+    let seed = SERVERS.iter().chain([&JOINER]).position(|name| *name == server).unwrap();
     SigningKey::from_seed("1", &[seed as u8; 32]).unwrap()
 }
 
@@ -180,6 +184,18 @@ impl Net {
     fn deliver(&self, to: usize, event: usize) -> Outcome {
         let Replica { world, room, .. } = &self.replicas[to];
         receive::receive(&world.store, *room, self.sent[event].clone()).unwrap().wait().unwrap()
+    }
+
+    fn happen(&mut self, happening: Happening) {
+        let Happening { deed: kind, by, value, forged, deliveries } = happening;
+        let new = deed(self.version.id, kind, by, value);
+        match forged {
+            Some((how, parents)) => self.forge(by, new, how, &parents, usize::from(value)),
+            None => drop(self.do_or_cosign(by, new)),
+        }
+        for (to, event) in deliveries {
+            self.deliver(to, self.sent.len() - 1 - event % self.sent.len());
+        }
     }
 
     /// Gives everyone everything, each in another order, until nobody misses anything but what nobody has.
@@ -296,15 +312,8 @@ proptest! {
         happenings in prop::collection::vec(happening(), 1..20),
     ) {
         let mut net = Net::new(version.id);
-        for Happening { deed: kind, by, value, forged, deliveries } in happenings {
-            let new = deed(version.id, kind, by, value);
-            match forged {
-                Some((how, parents)) => net.forge(by, new, how, &parents, usize::from(value)),
-                None => drop(net.do_or_cosign(by, new)),
-            }
-            for (to, event) in deliveries {
-                net.deliver(to, net.sent.len() - 1 - event % net.sent.len());
-            }
+        for happening in happenings {
+            net.happen(happening);
         }
         net.heal();
         net.check();

@@ -7,7 +7,7 @@ use rooms::{
     events::{self, StoredEvent},
     format::{self, Format},
     members::{Membership, UserRoom},
-    remote,
+    partial, remote,
     state::{self, Root},
     timeline,
     visibility::Viewer,
@@ -30,7 +30,7 @@ use crate::{
         device_lists::Moved,
         ephemeral,
         excerpt::{Excerpt, excerpt},
-        members::{Summary, summary},
+        members::{Summary, cited_members, summary},
         state::{Members, Target, update},
         unread::{Counter, Unread},
     },
@@ -48,6 +48,8 @@ struct Telling<'a> {
     heroes: &'a [OwnedUserId],
     /// The user's own member event, where it came after all that they saw.
     own: Option<&'a UserRoom>,
+    /// Whether the device is told all state, whatever it knows.
+    anew: bool,
 }
 
 /// Builds the section of all rooms.
@@ -87,6 +89,8 @@ impl<'a> Rooms<'a> {
         let room = rooms::numbers::room(self.db, found.room)?;
         let wanted = filter::wants_room(&self.request.filter.room, &room.id);
         match found.part {
+            // Who wants to know all members is told of a room once they are known.
+            Part::Join { .. } if !self.is_lazy() && partial::is_partial(self.db, found.room)? => {}
             Part::Join { after } => self.joined(found, &room.id, after, wanted)?,
             Part::Leave { seen } => self.left(found, &room.id, seen, wanted)?,
             Part::Invite if wanted && !self.is_ignored(found)? => {
@@ -112,23 +116,32 @@ impl<'a> Rooms<'a> {
         Ok(self.news.ignored.contains(&event.event.sender))
     }
 
+    /// Whether the device is told of members as it needs them.
+    fn is_lazy(&self) -> bool {
+        filter::lazy_members(&self.request.filter.room.state).is_some()
+    }
+
     fn joined(&mut self, found: &Affected, id: &RoomId, after: Option<Pos>, wanted: bool) -> Result<()> {
         let until = Pos::last_of(self.db.seq());
+        // Who was not told of it while it was not whole does not know it.
+        let after = after.filter(|_| self.is_lazy() || !found.completed);
         let excerpt = self.excerpt(found.room, id, (after, until), wanted)?;
-        self.moved.push(Moved { room: found.room, joined: true, before: excerpt.known, after: excerpt.at_end });
+        let before = if found.completed { Root::default() } else { excerpt.known };
+        self.moved.push(Moved { room: found.room, joined: true, before, after: excerpt.at_end });
         if !wanted {
             return Ok(());
         }
-        let base = self.base(&excerpt);
+        let anew = self.request.full_state || found.completed;
+        let base = if anew { Root::default() } else { excerpt.known };
         let summary = summary(self.db, &self.request.who, found.room, base, &excerpt)?;
         let heroes = summary.as_ref().and_then(|summary| summary.heroes.as_deref()).unwrap_or_default();
-        let mut history = self.history(found.room, id, &excerpt, &Telling { base, heroes, own: None })?;
+        let mut history = self.history(found.room, id, &excerpt, &Telling { base, heroes, own: None, anew })?;
         // One who was not in it before may know older events: there is a gap.
         history.timeline.limited |= after.is_none() && self.request.since.is_some();
         let account_data = self.account_data(found.room, id, after)?;
         let ephemeral = self.ephemeral(found.room, id, after)?;
         let mut joined = Joined { summary, history, unread: Unread::default(), ephemeral, account_data };
-        let whole = after.is_none() || self.request.full_state || has_news(&joined);
+        let whole = after.is_none() || anew || has_news(&joined);
         if whole || self.counter.may_differ(found.room, self.since().unwrap_or_default())? {
             let by_thread = self.request.filter.room.timeline.unread_thread_notifications;
             joined.unread = self.counter.count(found.room, by_thread)?;
@@ -151,20 +164,17 @@ impl<'a> Rooms<'a> {
         }
         // A ban, say, after the user was gone: of what came after that they are told their own member event alone.
         let own = seen.is_none_or(|(_, until)| until != own_pos).then_some(&found.standing);
-        let history = self.history(found.room, id, &excerpt, &Telling { base: self.base(&excerpt), heroes: &[], own })?;
+        let anew = self.request.full_state;
+        let base = if anew { Root::default() } else { excerpt.known };
+        let history = self.history(found.room, id, &excerpt, &Telling { base, heroes: &[], own, anew })?;
         let account_data = self.account_data(found.room, id, seen.and_then(|(after, _)| after))?;
         self.section.leave.insert(id.to_owned(), Left { history, account_data });
         Ok(())
     }
 
-    /// What the device knows of the state before an excerpt, or is taken to know where it asks for all.
-    fn base(&self, excerpt: &Excerpt) -> Root {
-        if self.request.full_state { Root::default() } else { excerpt.known }
-    }
-
     /// The state that a device may know of a room of which it is told anew.
     fn left_at(&self, room: RoomNo, telling: &Telling<'_>) -> Result<Root> {
-        let Some(since) = self.since().filter(|_| telling.base == Root::default() && !self.request.full_state) else {
+        let Some(since) = self.since().filter(|_| telling.base == Root::default() && !telling.anew) else {
             return Ok(Root::default());
         };
         let left = last_left(self.db, &self.request.who, room, since)?;
@@ -222,6 +232,9 @@ impl<'a> Rooms<'a> {
             None => Members::All,
         };
         let mut events = update(self.db, room, excerpt, telling.base, self.request.target, &members)?;
+        if lazy.is_some() && partial::is_partial(self.db, room)? {
+            events.extend(cited_members(self.db, room, excerpt, &events)?);
+        }
         if let Some(own) = telling.own.filter(|own| self.request.target != Target::Start && !remote::is_remote(own)) {
             let member = (excerpt.at_end, "m.room.member", self.request.who.user_id.as_str());
             let before = state::entry(self.db, room, member.0, member.1, member.2)?;

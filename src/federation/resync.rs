@@ -1,0 +1,195 @@
+//! Rooms that this server entered without being told of all members: the whole state is asked for in the background, until a server tells one that can be right.
+//!
+//! Specification: server-server API, `omit_members` of "PUT send_join", and "Retrieving the state of a room". What is done with that state is in [`rooms::resync`].
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use rooms::{
+    EventNo, numbers,
+    partial::{self, Partial},
+    resync::{self, Step},
+    servers,
+};
+use ruma::{EventId, OwnedEventId, OwnedServerName};
+use store::{RoomNo, Topic};
+use tokio::{sync::Notify, task::JoinSet};
+
+use crate::{Error, Federation, Result, known::Known};
+
+/// Rooms that are made whole at one time.
+const AT_ONCE: usize = 5;
+/// Servers that are asked for a state, one after the other, before the room waits.
+const SERVERS_MAX: usize = 10;
+/// How long a server may take to tell the state of a large room.
+const TIMEOUT: Duration = Duration::from_secs(300);
+/// How often rooms that wait are looked at.
+const TICK: Duration = Duration::from_secs(1);
+/// How long a room waits after no server had its state, in milliseconds. Twice as long each time.
+const WAIT_MS: u64 = 10_000;
+/// The longest wait.
+const WAIT_MAX_MS: u64 = 600_000;
+
+/// Rooms that are to be made whole.
+#[derive(Default)]
+pub(crate) struct Resyncs {
+    rooms: Mutex<BTreeMap<RoomNo, Waiting>>,
+    changed: Notify,
+}
+
+/// How a room fares.
+#[derive(Clone, Copy, Default)]
+struct Waiting {
+    /// When its state is asked for, in milliseconds.
+    at_ms: u64,
+    /// How often it was, in vain.
+    failures: u32,
+}
+
+impl Resyncs {
+    /// Has a room looked at now.
+    pub(crate) fn due(&self, room: RoomNo) {
+        self.rooms.lock().insert(room, Waiting::default());
+        self.changed.notify_one();
+    }
+}
+
+impl Federation {
+    /// Makes rooms whole.
+    ///
+    /// # Errors
+    /// Where the store fails.
+    pub(crate) async fn resync_all(self: &Arc<Self>) -> Result<()> {
+        for room in partial::rooms(&self.store.snapshot())? {
+            self.resyncs.due(room);
+        }
+        let mut under_way: JoinSet<RoomNo> = JoinSet::new();
+        let mut busy: BTreeSet<RoomNo> = BTreeSet::new();
+        loop {
+            self.start_resyncs(&mut under_way, &mut busy);
+            tokio::select! {
+                () = self.resyncs.changed.notified() => {}
+                Some(done) = under_way.join_next() => {
+                    if let Ok(room) = done { busy.remove(&room); }
+                }
+                () = tokio::time::sleep(TICK) => {}
+            }
+        }
+    }
+
+    fn start_resyncs(self: &Arc<Self>, under_way: &mut JoinSet<RoomNo>, busy: &mut BTreeSet<RoomNo>) {
+        let now_ms = self.now_ms();
+        let mut rooms = self.resyncs.rooms.lock();
+        let is_ready = |(room, waiting): &(&RoomNo, &Waiting)| waiting.at_ms <= now_ms && !busy.contains(*room);
+        let ready = rooms.iter().filter(is_ready).take(AT_ONCE.saturating_sub(busy.len()));
+        let ready: Vec<(RoomNo, u32)> = ready.map(|(room, waiting)| (*room, waiting.failures)).collect();
+        for (room, failures) in ready {
+            rooms.remove(&room);
+            busy.insert(room);
+            let federation = Arc::clone(self);
+            under_way.spawn(async move {
+                if let Err(error) = federation.resync(room, failures).await {
+                    tracing::info!(%error, room = room.0, failures, "not all members of a room are known yet");
+                    federation.resync_later(room, failures + 1);
+                }
+                room
+            });
+        }
+    }
+
+    fn resync_later(&self, room: RoomNo, failures: u32) {
+        let wait_ms = WAIT_MS.saturating_mul(1 << (failures - 1).min(16)).min(WAIT_MAX_MS);
+        // One that is due for another reason stays so.
+        self.resyncs.rooms.lock().entry(room).or_insert(Waiting { at_ms: self.now_ms() + wait_ms, failures });
+    }
+
+    /// Makes a room whole. Where this server is no longer in it, it stays as it is until it comes back.
+    async fn resync(&self, room: RoomNo, failures: u32) -> Result<()> {
+        loop {
+            let db = self.store.snapshot();
+            let id = match numbers::room(&db, room) {
+                Ok(room) => room.id.clone(),
+                // Purged meanwhile.
+                Err(rooms::Error::UnknownRoom) => return Ok(()),
+                Err(error) => return Err(error.into()),
+            };
+            let (Some(partial), Some(known)) = (partial::partial(&db, room)?, self.known(&db, &id)?) else { return Ok(()) };
+            let step = match partial::next(&db, room)? {
+                Some((event, Some(id))) => self.resync_from(&known, &partial, (event, &id), failures).await?,
+                _ => self.resync_step(room, None).await?,
+            };
+            if step == Step::Whole {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Goes on with the state before an event, from the first server that tells one which allows the event.
+    async fn resync_from(
+        &self,
+        known: &Known,
+        partial: &Partial,
+        (event, id): (EventNo, &EventId),
+        failures: u32,
+    ) -> Result<Step> {
+        let mut last = Error::NoServer;
+        for server in self.resync_servers(known, partial, failures)? {
+            let step = match self.fetch_state(&server, known, id, TIMEOUT).await {
+                Ok(state) => self.resync_step(known.no, Some((event, state))).await,
+                Err(error) => Err(error),
+            };
+            last = match step {
+                Err(Error::Rooms(rooms::Error::Denied(denied))) => {
+                    Error::BadAnswer(format!("a state that refuses the join: {denied}"))
+                }
+                Err(error) if error.is_theirs() => error,
+                done => return done,
+            };
+            tracing::debug!(error = %last, room = %known.id, %server, "a server did not tell the whole state");
+        }
+        Err(last)
+    }
+
+    async fn resync_step(&self, room: RoomNo, before: Option<(EventNo, Vec<OwnedEventId>)>) -> Result<Step> {
+        let store = self.store.clone();
+        let step = move || resync::step(&store, room, before.as_ref().map(|(event, state)| (*event, state.as_slice())));
+        Ok(self.computed(step).await??.durable().await?)
+    }
+
+    /// Whom to ask: the server that let this one in, then others; after each failure others than before.
+    fn resync_servers(&self, known: &Known, partial: &Partial, failures: u32) -> Result<Vec<OwnedServerName>> {
+        let mut others = servers::servers(&self.store.snapshot(), known.no)?.collect::<rooms::Result<Vec<_>>>()?;
+        others.retain(|server| server != self.name() && *server != partial.via);
+        let asked = (failures as usize).saturating_mul(SERVERS_MAX - 1).checked_rem(others.len()).unwrap_or(0);
+        others.rotate_left(asked);
+        Ok(std::iter::once(partial.via.clone()).chain(others).take(SERVERS_MAX).collect())
+    }
+
+    /// Waits until all members of a room are known, but no longer than this. Returns whether they are, or it is no use to wait because this server is no
+    /// longer in the room.
+    ///
+    /// # Errors
+    /// Where the store fails.
+    pub async fn whole_within(&self, room: RoomNo, limit: Duration) -> Result<bool> {
+        if !self.is_becoming_whole(room)? {
+            return Ok(true);
+        }
+        let watch = self.store.watch(vec![Topic::Room(room)]);
+        let becomes_whole = async {
+            while self.is_becoming_whole(room)? {
+                watch.changed().await;
+            }
+            Ok(true)
+        };
+        tokio::time::timeout(limit, becomes_whole).await.unwrap_or(Ok(false))
+    }
+
+    fn is_becoming_whole(&self, room: RoomNo) -> Result<bool> {
+        let db = self.store.snapshot();
+        Ok(partial::is_partial(&db, room)? && servers::is_in(&db, room, self.name())?)
+    }
+}
