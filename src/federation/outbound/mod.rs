@@ -119,9 +119,11 @@ impl Federation {
     /// Where the store fails.
     pub(crate) async fn tell_all(self: &Arc<Self>) -> Result<()> {
         let watch = self.store.watch(vec![Topic::Outgoing]);
-        while !self.config.enabled {
-            self.distribute_all().await?;
-            watch.changed().await;
+        if !self.config.enabled {
+            loop {
+                self.distribute_all().await?;
+                watch.changed().await;
+            }
         }
         let mut sending: JoinSet<OwnedServerName> = JoinSet::new();
         let mut busy: BTreeSet<OwnedServerName> = BTreeSet::new();

@@ -113,7 +113,7 @@ fn messages_at(
 ) -> Result<(get_messages::Response, Option<Pos>)> {
     let mut reader = reader(call, &db, room_id)?;
     let limit = usize::try_from(u64::from(request.limit.unwrap_or(MESSAGES_DEFAULT.into()))).unwrap_or(filter::LIMIT_MAX);
-    let direction = direction(request.dir.clone().ok_or_else(|| Error::missing_param("The direction `dir` is missing"))?);
+    let direction = direction(request.dir.ok_or_else(|| Error::missing_param("The direction `dir` is missing"))?);
     let page = reader.page(&Ask {
         direction,
         from: point(request.from.as_deref())?,

@@ -53,7 +53,7 @@ pub(super) struct RoomView {
 impl Person {
     pub(super) async fn new(world: &Arc<World>, at: usize, localpart: &str) -> Arc<Self> {
         let machine = &world.machines[at];
-        let mut rng = world.draw(|rng| rand::SeedableRng::from_rng(rng));
+        let mut rng = world.draw(rand::SeedableRng::from_rng);
         let new = testing::NewUser { localpart, kind: users::accounts::Kind::Person, admin: false };
         let (user_id, registered) = new.register(&machine.store, machine.name.as_str(), &mut rng, world.now_ms(at)).await;
         let token = registered.session.unwrap().tokens.access_token.into_text();

@@ -66,8 +66,9 @@ impl Net {
             via: SERVERS[0].try_into().unwrap(),
             servers: SERVERS.into_iter().map(|server| server.try_into().unwrap()).collect(),
         };
-        let Entering { world, room, .. } = &entering;
-        let outcome = receive::enter(&world.store, &world.identity, *room, join, &told, Some(omitted)).unwrap().wait().unwrap();
+        let Entering { user, world, room, .. } = &entering;
+        let outcome =
+            receive::enter(&world.store, &world.identity, user, *room, join, &told, Some(omitted)).unwrap().wait().unwrap();
         let Outcome::Accepted(join) = outcome else { panic!("{outcome:?}") };
         Entering { join, ..entering }
     }
