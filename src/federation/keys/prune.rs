@@ -78,10 +78,11 @@ mod tests {
         let tables: Vec<_> = [crate::TABLES, rooms::TABLES, users::TABLES].concat();
         let store = Store::in_memory("here.test", &tables).unwrap();
         let identity = rooms::Identity {
-            server_name: "here.test".try_into().unwrap(),
+            server_name: "friend.test".try_into().unwrap(),
             key: protocol::keys::SigningKey::from_seed("a", &[1; 32]).unwrap(),
         };
-        let alice = ruma::user_id!("@alice:here.test");
+        // A room of a friend's, which is how this server came to know them.
+        let alice = ruma::user_id!("@alice:friend.test");
         let no = numbers::ensure(&store, alice).unwrap();
         let alice = rooms::Sender { no, id: alice.to_owned() };
         let room = NewRoom {
@@ -91,7 +92,7 @@ mod tests {
             initial_state: Vec::new(),
             name: None,
             topic: None,
-            invite: vec![("@friend:friend.test".try_into().unwrap(), Object::new())],
+            invite: Vec::new(),
             is_direct: false,
             power_levels: Object::new(),
             alias: None,

@@ -95,6 +95,9 @@ async fn a_space_is_walked_in_order_and_by_pages() {
 async fn rooms_of_other_servers_are_asked_for_there() {
     let network = Network::default();
     let (one, two) = (Hearth::named_in(&network, "one.test"), Hearth::named_in(&network, "two.test"));
+    let server = Arc::clone(&two.server);
+    // Who is in a room that is joined is asked for beside.
+    tokio::spawn(async move { server.federation.run(server.stopping()).await.unwrap() });
     let (alice, bob) = (one.register("alice").await, two.register("bob").await);
     let carol = one.register("carol").await;
     let space = make(&alice, "Space", "public_chat", true).await;
