@@ -69,8 +69,10 @@ async def lists_the_public_rooms_of_the_other_server(stage):
             found += answer["chunk"]
             if not (since := answer.get("next_batch")):
                 break
-        # Synapse counts members a moment later.
-        return {r["room_id"] for r in found} == rooms and {r["num_joined_members"] for r in found} == {1}
+        # Synapse counts members a moment later, and now and then counts a room's creator twice: its statistics add to a first count what that saw already.
+        counts = {r["num_joined_members"] for r in found}
+        counted = counts == {1} or (stage.a.kind == "synapse" and counts == {1, 2})
+        return {r["room_id"] for r in found} == rooms and counted
 
     await bob.eventually("the public rooms", all_found)
     assert hidden not in {r["room_id"] for r in found}
