@@ -13,6 +13,7 @@ use rooms::{
 };
 use ruma::{OwnedEventId, ServerName};
 use serde_json::Value;
+use store::Pending;
 
 use crate::{
     Ask, Error, Federation, Result,
@@ -49,6 +50,18 @@ impl Federation {
         sign::add_signature(&mut object, policy.as_str(), POLICY_KEY_ID, signature.to_owned());
         let signed = self.verify(vec![RawPdu::from_object(object)], room.version).await?.pop();
         signed.and_then(std::result::Result::ok).ok_or_else(|| Error::BadAnswer("a signature that cannot be added".to_owned()))
+    }
+
+    /// What a local user sends, once it is on disk; where the room's policy server has to sign it first, it is asked, and `done` makes the result of the
+    /// event's id.
+    ///
+    /// # Errors
+    /// As [`Federation::send_recommended`].
+    pub async fn sent<T>(&self, sending: rooms::Result<Pending<T>>, done: impl FnOnce(OwnedEventId) -> T) -> Result<T> {
+        match sending {
+            Err(rooms::Error::Unsigned(unsent)) => self.send_recommended(*unsent).await.map(done),
+            sending => Ok(sending?.durable().await?),
+        }
     }
 
     /// Sends an event of a local user once the room's policy server recommends it.

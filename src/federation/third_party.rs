@@ -164,10 +164,7 @@ impl Federation {
             return self.invite(&sender, known.no, target, content).await;
         }
         let change = Change { target: target.to_owned(), to: Action::Invite, content };
-        match membership::change(&self.store, &self.identity, &sender, known.no, change, self.now_ms()) {
-            Err(rooms::Error::Unsigned(unsent)) => self.send_recommended(*unsent).await.map(drop),
-            changed => Ok(changed?.durable().await?),
-        }
+        self.sent(membership::change(&self.store, &self.identity, &sender, known.no, change, self.now_ms()), drop).await
     }
 
     /// One of the keys that the invitation by address names signed, and whoever keeps watch over it still calls it valid.
@@ -221,9 +218,7 @@ fn signers(promise: &Object, signed: &Object) -> Result<Vec<(String, Option<Stri
         .collect();
     let pairs = named.flat_map(|named| signatures.iter().map(move |signature| (named, *signature))).take(CHECKS_MAX);
     let signs = |key: &str, signature: &str| {
-        // Identity servers write keys in either alphabet of base64.
-        let key = PublicKey::from_base64(&key.replace('-', "+").replace('_', "/"));
-        key.is_ok_and(|key| key.verifies(message.as_bytes(), signature))
+        PublicKey::from_either_base64(key).is_ok_and(|key| key.verifies(message.as_bytes(), signature))
     };
     let signing = pairs.filter(|((key, _), signature)| signs(key, signature));
     Ok(signing.map(|((key, url), _)| (key.to_owned(), url.map(str::to_owned))).collect())

@@ -102,6 +102,14 @@ impl PublicKey {
         VerifyingKey::from_bytes(&bytes).map(Self).map_err(|_| KeyError::Bytes)
     }
 
+    /// Reads a public key from either alphabet of base64: in both do identity servers and policy servers publish theirs.
+    ///
+    /// # Errors
+    /// [`KeyError::Bytes`].
+    pub fn from_either_base64(text: &str) -> Result<Self, KeyError> {
+        Self::from_base64(&text.replace('-', "+").replace('_', "/"))
+    }
+
     /// The key in unpadded base64.
     #[must_use]
     pub fn to_base64(&self) -> String {

@@ -74,9 +74,7 @@ pub fn policy(db: &impl Read, room: RoomNo, root: Root) -> Result<Option<Policy>
     if !servers::is_in(db, room, &server)? {
         return Ok(None);
     }
-    // Keys are written in either alphabet of base64.
-    let key = PublicKey::from_base64(&public_keys.ed25519.replace('-', "+").replace('_', "/")).ok();
-    Ok(Some(Policy { server, key }))
+    Ok(Some(Policy { server, key: PublicKey::from_either_base64(&public_keys.ed25519).ok() }))
 }
 
 /// The policy server that is still to recommend an event at the end of a room, if there is one.

@@ -77,12 +77,25 @@ pub fn is_told(db: &Snapshot, room: RoomNo, user: Option<UserNo>) -> Result<bool
         return Ok(true);
     }
     let Some(user) = user else { return Ok(false) };
-    let standing = members::user_room(db, user, room)?.map(|standing| standing.membership);
-    if matches!(standing, Some(Membership::Join | Membership::Invite | Membership::Knock)) {
+    let allowing = rules.allow.iter().filter(|_| rules.join_rule == "restricted").filter_map(|allow| allow.room_id.as_deref());
+    is_let_in(db, Some(room), user, allowing)
+}
+
+/// Whether a user is in a room, invited or knocking, or in one of those whose members may join it.
+fn is_let_in<'a>(
+    db: &Snapshot,
+    room: Option<RoomNo>,
+    user: UserNo,
+    allowing: impl IntoIterator<Item = &'a RoomId>,
+) -> Result<bool> {
+    if let Some(room) = room
+        && let Some(standing) = members::user_room(db, user, room)?
+        && matches!(standing.membership, Membership::Join | Membership::Invite | Membership::Knock)
+    {
         return Ok(true);
     }
-    for allow in rules.allow.iter().filter(|_| rules.join_rule == "restricted").filter_map(|allow| allow.room_id.as_deref()) {
-        if let Some(allowing) = numbers::number(db, allow)?
+    for allowing in allowing {
+        if let Some(allowing) = numbers::number(db, allowing)?
             && members::is_joined(db, user, allowing)?
         {
             return Ok(true);
@@ -149,20 +162,8 @@ impl Summary {
         if is_open || self.room.world_readable {
             return Ok(true);
         }
-        if let Some(room) = numbers::number(db, self.id())?
-            && let Some(standing) = members::user_room(db, user, room)?
-            && matches!(standing.membership, Membership::Join | Membership::Invite | Membership::Knock)
-        {
-            return Ok(true);
-        }
-        for allowing in self.allowed_room_ids.iter().filter(|_| self.room.join_rule == JoinRuleKind::Restricted) {
-            if let Some(allowing) = numbers::number(db, allowing)?
-                && members::is_joined(db, user, allowing)?
-            {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+        let allowing = self.allowed_room_ids.iter().filter(|_| self.room.join_rule == JoinRuleKind::Restricted);
+        is_let_in(db, numbers::number(db, self.id())?, user, allowing.map(|allowing| &**allowing))
     }
 }
 

@@ -92,8 +92,10 @@ struct MessagesQuery {
 
 async fn messages(call: Call<Session>, request: With<get_messages::Request, Nothing>) -> Result<get_messages::Response> {
     let room_id = request.room_arg(0)?;
-    reader(&call, &call.snapshot(), &room_id)?;
-    let query = request.query()?;
+    let query = match request.query() {
+        Ok(query) => query,
+        Err(wrong) => return reader(&call, &call.snapshot(), &room_id).and(Err(wrong)),
+    };
     for _ in 0..BACKFILLS_MAX {
         let (response, lacking) = messages_at(&call, &room_id, &query, call.snapshot())?;
         match lacking {

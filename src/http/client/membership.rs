@@ -57,10 +57,9 @@ pub(crate) fn routes() -> Vec<Route> {
 async fn change(call: &Call<Session>, room: RoomNo, target: OwnedUserId, to: Action, content: Object) -> Result<()> {
     let server = &call.server;
     let change = Change { target, to, content };
-    match rooms::membership::change(&server.store, &server.identity, &sender(&call.session), room, change, call.now_ms()) {
-        Err(rooms::Error::Unsigned(unsent)) => Ok(server.federation.send_recommended(*unsent).await.map(drop)?),
-        done => Ok(done?.durable().await?),
-    }
+    let changing =
+        rooms::membership::change(&server.store, &server.identity, &sender(&call.session), room, change, call.now_ms());
+    Ok(server.federation.sent(changing, drop).await?)
 }
 
 /// A room as a client names it who wants in: with servers to ask where this one is not in it.

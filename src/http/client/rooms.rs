@@ -4,9 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use protocol::json::{self, Object};
 use rooms::{Pos, Sender, events::Txn, format::Format};
-use ruma::{OwnedEventId, RoomId, RoomOrAliasId, UserId, serde::Raw};
+use ruma::{RoomId, RoomOrAliasId, UserId, serde::Raw};
 use serde_json::Value;
-use store::{Pending, Read, RoomNo};
+use store::{Read, RoomNo};
 use users::{account_data, numbers as user_numbers};
 
 use crate::{Call, Error, Result, auth::Session};
@@ -30,14 +30,6 @@ pub(crate) fn format<'a>(call: &'a Call<Session>, db: &impl Read) -> Result<Form
     let ignored = account_data::ignored_users(db, call.session.user)?;
     let ignored = Arc::new(user_numbers::known(db, ignored.iter().map(AsRef::as_ref))?);
     Ok(Format { user: call.session.user, device, with_room_id: true, now_ms: call.now_ms(), until: Pos(i64::MAX), ignored })
-}
-
-/// The event that is sent, once it is on disk; where the room's policy server has to sign it first, it is asked.
-pub(crate) async fn sent(call: &Call<Session>, sending: rooms::Result<Pending<OwnedEventId>>) -> Result<OwnedEventId> {
-    match sending {
-        Err(rooms::Error::Unsigned(unsent)) => Ok(call.server.federation.send_recommended(*unsent).await?),
-        sending => Ok(sending?.durable().await?),
-    }
 }
 
 /// The number of a room in which the caller does or reads something. One that is not known here is one that they are not in: the

@@ -1,5 +1,7 @@
 //! Sending events and setting state ("Sending events to a room").
 
+use std::convert::identity;
+
 use rooms::{NewEvent, events};
 use ruma::{
     MilliSecondsSinceUnixEpoch,
@@ -12,7 +14,7 @@ use store::RoomNo;
 
 use super::{
     presence,
-    rooms::{content, room, sender, sent, txn, whole},
+    rooms::{content, room, sender, txn, whole},
 };
 use crate::{
     Call, Class, Error, Result, Route,
@@ -47,7 +49,7 @@ async fn message(call: Call<Session>, request: send_message::Request) -> Result<
     let (server, sender) = (&call.server, sender(&call.session));
     let sending = rooms::send::send(&server.store, &server.identity, &sender, room, new, txn, call.now_ms());
     presence::acted(&call)?;
-    Ok(send_message::Response::new(sent(&call, sending).await?))
+    Ok(send_message::Response::new(server.federation.sent(sending, identity).await?))
 }
 
 /// When it happened, by the word of an application service ("Timestamp massaging"). Nobody else is asked.
@@ -89,7 +91,7 @@ async fn state(call: Call<Session>, request: send_state::Request) -> Result<send
     let (server, sender) = (&call.server, sender(&call.session));
     let sending = rooms::send::send(&server.store, &server.identity, &sender, room, new, None, call.now_ms());
     presence::acted(&call)?;
-    Ok(send_state::Response::new(sent(&call, sending).await?))
+    Ok(send_state::Response::new(server.federation.sent(sending, identity).await?))
 }
 
 async fn redact(call: Call<Session>, request: redact_event::Request) -> Result<redact_event::Response> {
@@ -103,5 +105,5 @@ async fn redact(call: Call<Session>, request: redact_event::Request) -> Result<r
     let (server, sender) = (&call.server, sender(&call.session));
     let sending = rooms::send::send(&server.store, &server.identity, &sender, room, new, txn, call.now_ms());
     presence::acted(&call)?;
-    Ok(redact_event::Response::new(sent(&call, sending).await?))
+    Ok(redact_event::Response::new(server.federation.sent(sending, identity).await?))
 }

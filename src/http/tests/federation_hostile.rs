@@ -109,6 +109,15 @@ impl<'a> Evil<'a> {
     }
 }
 
+/// An event that was signed, with something else in it, and signed again.
+pub(super) fn resigned(event: &Value, change: impl FnOnce(&mut Object)) -> (String, Value) {
+    let mut event = event.as_object().unwrap().clone();
+    event.retain(|key, _| !["hashes", "signatures"].contains(&key.as_str()));
+    change(&mut event);
+    let (id, event) = signed(event);
+    (id, Value::Object(event))
+}
+
 /// The event, hashed and signed, and its id.
 pub(super) fn signed(mut event: Object) -> (String, Object) {
     let version = RoomVersion::named("11").unwrap();
@@ -343,11 +352,7 @@ async fn what_was_said_before_events_that_are_held_back_is_not_shown_as_what_cam
     say(&alice, &room, "before").await;
 
     let (_, late) = evil.message(&room, "@mallory:evil.test", "late").await;
-    let mut late = late.as_object().unwrap().clone();
-    late.remove("hashes");
-    late.remove("signatures");
-    late.insert("prev_events".to_owned(), json!([NOTHING]));
-    let (id, late) = signed(late);
+    let (id, late) = resigned(&late, |event| drop(event.insert("prev_events".to_owned(), json!([NOTHING]))));
     let db = one.hearth.server.snapshot();
     let room_no = rooms::numbers::number(&db, room.as_str().try_into().unwrap()).unwrap().unwrap();
     let state = rooms::state::all(&db, room_no, rooms::head(&db, room_no).unwrap().state).unwrap();
@@ -356,7 +361,7 @@ async fn what_was_said_before_events_that_are_held_back_is_not_shown_as_what_cam
     let states =
         Arc::new(Router::new().route("/_matrix/federation/v1/state_ids/{room}", get(move || async move { told.to_string() })));
     network.connect(EVIL, &states);
-    evil.send("t1", &[Value::Object(late)], &[]).await.ok();
+    evil.send("t1", &[late], &[]).await.ok();
 
     let timeline =
         alice.get(&format!("/_matrix/client/v3/sync?since={since}")).await.ok()["rooms"]["join"][&room]["timeline"].clone();

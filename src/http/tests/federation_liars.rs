@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::{
     federation::{Running, enc, hears, join, room, running, say},
-    federation_hostile::{EVIL, Evil, NOTHING, open_room, signed},
+    federation_hostile::{EVIL, Evil, NOTHING, open_room, resigned, signed},
 };
 use crate::testing::{Hearth, Network};
 
@@ -150,12 +150,11 @@ async fn t27_refused_events_hide_no_history() {
     let first = say(&alice, &room, "first").await;
     for number in 0..30 {
         let (_, event) = evil.message(&room, "@mallory:evil.test", "x").await;
-        let mut event = event.as_object().unwrap().clone();
-        event.retain(|key, _| !["hashes", "signatures"].contains(&key.as_str()));
-        event.insert("type".to_owned(), json!("m.room.topic"));
-        event.insert("state_key".to_owned(), json!(""));
-        let (_, event) = signed(event);
-        evil.send(&format!("t{number}"), &[Value::Object(event)], &[]).await.ok();
+        let (_, event) = resigned(&event, |event| {
+            event.insert("type".to_owned(), json!("m.room.topic"));
+            event.insert("state_key".to_owned(), json!(""));
+        });
+        evil.send(&format!("t{number}"), &[event], &[]).await.ok();
     }
     let topic = format!("/_matrix/client/v3/rooms/{}/state/m.room.topic", enc(&room));
     alice.get(&topic).await.fails(404, "M_NOT_FOUND");
@@ -178,10 +177,7 @@ async fn t34_a_room_that_waits_for_a_server_holds_up_nobody_else() {
     let evil = Evil::new(&network, &one.hearth);
     evil.join(&stuck, "@mallory:evil.test").await;
     let (_, late) = evil.message(&stuck, "@mallory:evil.test", "late").await;
-    let mut late = late.as_object().unwrap().clone();
-    late.retain(|key, _| !["hashes", "signatures"].contains(&key.as_str()));
-    late.insert("prev_events".to_owned(), json!([NOTHING]));
-    let (_, late) = signed(late);
+    let (_, late) = resigned(&late, |event| drop(event.insert("prev_events".to_owned(), json!([NOTHING]))));
     let asked = Arc::new(tokio::sync::Notify::new());
     let asks = Arc::clone(&asked);
     let silent = Arc::new(Router::new().route(
@@ -192,7 +188,7 @@ async fn t34_a_room_that_waits_for_a_server_holds_up_nobody_else() {
         }),
     ));
     network.connect(EVIL, &silent);
-    let pdus = [Value::Object(late)];
+    let pdus = [late];
     let waiting = evil.send("t1", &pdus, &[]);
     let others = async {
         asked.notified().await;

@@ -53,12 +53,12 @@ fn public_keys(promise: &Event) -> Vec<PublicKey> {
         .unwrap_or_default();
     let listed = listed.into_iter().filter_map(|key| text_field(key, "public_key"));
     let single = text_field(&promise.content, "public_key");
-    single.into_iter().chain(listed).take(SIGNATURE_CHECKS_LIMIT).filter_map(|key| public_key(&key)).collect()
-}
-
-/// Identity servers publish keys in either base64 alphabet.
-fn public_key(key: &str) -> Option<PublicKey> {
-    PublicKey::from_base64(&key.replace('-', "+").replace('_', "/")).ok()
+    single
+        .into_iter()
+        .chain(listed)
+        .take(SIGNATURE_CHECKS_LIMIT)
+        .filter_map(|key| PublicKey::from_either_base64(&key).ok())
+        .collect()
 }
 
 /// Whether any signature of the object, of whatever server and key id, is by any of the keys.
