@@ -71,8 +71,8 @@ impl Federation {
         let db = self.store.snapshot();
         let unknown = || rooms::Error::NotFound("the event");
         let (no, _) = events::find(&db, id)?.ok_or_else(unknown)?;
-        let known = self.shared_with(&db, &rooms::numbers::room(&db, no)?.id, origin).map_err(|_| unknown())?;
-        let (no, stored) = events::by_id(&db, known.no, id)?.ok_or_else(unknown)?;
+        let room = rooms::numbers::room(&db, no)?;
+        let (known, no, stored) = self.asked_for(&db, origin, &room.id, id).map_err(|_| unknown())?;
         // Who may see an event is told by the state before it, but for those that states and auth chains are made of.
         if stored.rejection().is_some() || !(stored.is_placed() || stored.event.state_key.is_some()) {
             return Err(unknown().into());
@@ -105,8 +105,7 @@ impl Federation {
         of: impl Fn(&StoredEvent) -> Result<T>,
     ) -> Result<State<T>> {
         let db = self.store.snapshot();
-        let known = self.shared_with(&db, room, origin)?;
-        let (no, stored) = events::by_id(&db, known.no, at)?.ok_or(rooms::Error::NotFound("the event"))?;
+        let (known, no, stored) = self.asked_for(&db, origin, room, at)?;
         if !stored.is_placed() || partial::is_partial_at(&db, known.no, no)? {
             return Err(rooms::Error::NotFound("the state before the event").into());
         }
@@ -123,8 +122,7 @@ impl Federation {
     /// As [`Federation::event_for`].
     pub fn auth_chain_for(&self, origin: &ServerName, room: &RoomId, id: &EventId) -> Result<Vec<Box<RawValue>>> {
         let db = self.store.snapshot();
-        let known = self.shared_with(&db, room, origin)?;
-        let (no, _) = events::by_id(&db, known.no, id)?.ok_or(rooms::Error::NotFound("the event"))?;
+        let (known, no, _) = self.asked_for(&db, origin, room, id)?;
         let chain = chains::auth_chain(&db, known.no, [no])?;
         chain.into_iter().map(|no| raw(&events::event(&db, known.no, no)?.event.json)).collect()
     }
@@ -141,8 +139,8 @@ impl Federation {
         limit: usize,
     ) -> Result<Vec<Box<RawValue>>> {
         let db = self.store.snapshot();
-        let known = self.shared_with(&db, room, origin)?;
-        self.all_written(&db, &known, origin, &dag::history(&db, known.no, from, limit.min(LIMIT_MAX))?)
+        let (known, until) = self.shared_with(&db, room, origin)?;
+        self.all_written(&db, (&known, until), origin, &dag::history(&db, known.no, from, limit.min(LIMIT_MAX))?)
     }
 
     /// The events between those that the other server has and those that it wants to lead up to.
@@ -158,8 +156,13 @@ impl Federation {
         (min_depth, limit): (u64, usize),
     ) -> Result<Vec<Box<RawValue>>> {
         let db = self.store.snapshot();
-        let known = self.shared_with(&db, room, origin)?;
-        self.all_written(&db, &known, origin, &dag::between(&db, known.no, earliest, latest, min_depth, limit.min(LIMIT_MAX))?)
+        let (known, until) = self.shared_with(&db, room, origin)?;
+        self.all_written(
+            &db,
+            (&known, until),
+            origin,
+            &dag::between(&db, known.no, earliest, latest, min_depth, limit.min(LIMIT_MAX))?,
+        )
     }
 
     /// The event of a room that is closest to a time.
@@ -168,12 +171,12 @@ impl Federation {
     /// As [`Federation::event_for`].
     pub fn closest_for(&self, origin: &ServerName, room: &RoomId, ts: u64, direction: Direction) -> Result<Closest> {
         let db = self.store.snapshot();
-        let known = self.shared_with(&db, room, origin)?;
+        let (known, until) = self.shared_with(&db, room, origin)?;
         let mut viewer = ServerViewer::new(known.no, origin);
         for found in times::closest(&db, known.no, ts, direction)?.take(TIMES_MAX) {
             let (origin_server_ts, no) = found?;
             let stored = events::event(&db, known.no, no)?;
-            if viewer.sees(&db, &stored)? {
+            if no <= until && viewer.sees(&db, &stored)? {
                 return Ok(Closest { event_id: stored.header.id.clone(), origin_server_ts });
             }
         }
@@ -255,7 +258,7 @@ impl Federation {
         let all = rooms::servers::servers(db, known.no)?.take(SERVERS_MAX).collect::<rooms::Result<Vec<_>>>()?;
         let mut servers: Vec<OwnedServerName> = first.into_iter().filter(|first| all.contains(first)).collect();
         for server in all {
-            if server != self.name() && !servers.contains(&server) {
+            if !servers.contains(&server) {
                 servers.push(server);
             }
         }
@@ -296,17 +299,31 @@ impl Federation {
         Ok(self.computed(move || receive::receive_history(&store, no, gap, with_states)).await??.durable().await?)
     }
 
+    /// An event of a room that the other server may ask for.
+    fn asked_for(
+        &self,
+        db: &Snapshot,
+        origin: &ServerName,
+        room: &RoomId,
+        id: &EventId,
+    ) -> Result<(Known, EventNo, Arc<StoredEvent>)> {
+        let (known, until) = self.shared_with(db, room, origin)?;
+        let found = events::by_id(db, known.no, id)?.filter(|(no, _)| *no <= until);
+        let (no, stored) = found.ok_or(rooms::Error::NotFound("the event"))?;
+        Ok((known, no, stored))
+    }
+
     fn all_written(
         &self,
         db: &Snapshot,
-        known: &Known,
+        (known, until): (&Known, EventNo),
         origin: &ServerName,
         found: &[Arc<StoredEvent>],
     ) -> Result<Vec<Box<RawValue>>> {
         let mut viewer = ServerViewer::new(known.no, origin);
         let mut all = Vec::with_capacity(found.len());
         for stored in found {
-            let Some((_, no)) = events::find(db, &stored.header.id)? else { continue };
+            let Some((_, no)) = events::find(db, &stored.header.id)?.filter(|(_, no)| *no <= until) else { continue };
             all.extend(self.told(db, known, &mut viewer, no, stored)?);
         }
         Ok(all)

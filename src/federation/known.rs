@@ -1,7 +1,7 @@
 //! Rooms that this server is in, as other servers name them.
 
 use protocol::version::RoomVersion;
-use rooms::{acl, numbers, servers};
+use rooms::{EventNo, acl, numbers, servers};
 use ruma::{OwnedRoomId, RoomId, ServerName};
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -39,16 +39,15 @@ impl Federation {
         Ok(room)
     }
 
-    /// [`Federation::known_to`] where the other server is in the room too.
+    /// [`Federation::known_to`] where the other server is in the room too, or was; and the last event that it may ask for.
     ///
     /// # Errors
-    /// As there, and [`rooms::Error::Forbidden`] where it is not.
-    pub(crate) fn shared_with(&self, db: &impl Read, id: &RoomId, origin: &ServerName) -> Result<Known> {
+    /// As there, and [`rooms::Error::Forbidden`] where it never was.
+    pub(crate) fn shared_with(&self, db: &impl Read, id: &RoomId, origin: &ServerName) -> Result<(Known, EventNo)> {
         let room = self.known_to(db, id, origin)?;
-        if !servers::is_in(db, room.no, origin)? {
-            return Err(rooms::Error::Forbidden("Your server is not in the room").into());
-        }
-        Ok(room)
+        let forbidden = rooms::Error::Forbidden("Your server is not in the room");
+        let until = servers::asks_until(db, room.no, origin)?.ok_or(forbidden)?;
+        Ok((room, until))
     }
 }
 

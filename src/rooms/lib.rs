@@ -91,6 +91,7 @@ pub const TABLES: &[&TableSpec] = &[
     relations::PARTICIPANTS.spec(),
     remote::REMOTE.spec(),
     send::TXNS.spec(),
+    servers::PAST.spec(),
     servers::SERVERS.spec(),
     state::TYPES.spec(),
     state::KEYS.spec(),

@@ -3,12 +3,16 @@
 use ruma::{OwnedServerName, ServerName};
 use store::{Lead, Owner, Preset, Range, Read, RoomNo, Table};
 
-use crate::{Result, head::OpenRoom};
+use crate::{EventNo, Result, head::OpenRoom};
 
 pub(crate) static SERVERS: Table<(RoomNo, String), u32> =
     Table::new("room_servers", "The servers of a room, each with the number of its joined users.")
         .owned_by(Owner::Room)
         .read_by(Preset::Scan);
+
+pub(crate) static PAST: Table<(RoomNo, String), EventNo> =
+    Table::new("past_room_servers", "Servers that were in a room once, each with the last event that was here when it went.")
+        .owned_by(Owner::Room);
 
 /// The servers of a room, as they are asked for.
 ///
@@ -30,6 +34,18 @@ pub fn is_in(db: &impl Read, room: RoomNo, server: &ServerName) -> Result<bool> 
     Ok(db.contains(&SERVERS, &(room, server.as_str()))?)
 }
 
+/// Up to which of a room's events a server may ask for them: all while it is in the room. One that was in it may ask for what was here when it
+/// went, so that it learns why: what removes its last user cites events that it may have missed.
+///
+/// # Errors
+/// As the database says.
+pub fn asks_until(db: &impl Read, room: RoomNo, server: &ServerName) -> Result<Option<EventNo>> {
+    if is_in(db, room, server)? {
+        return Ok(Some(EventNo(u32::MAX)));
+    }
+    Ok(db.get(&PAST, &(room, server.as_str()))?)
+}
+
 /// Whether another server than this is in a room. It costs the same however many there are.
 ///
 /// # Errors
@@ -41,10 +57,18 @@ pub fn has_others(db: &impl Read, room: RoomNo, own: &ServerName) -> Result<bool
 /// Counts a user who came or went.
 pub(crate) fn count(room: &mut OpenRoom<'_, '_>, server: &ServerName, entered: bool) -> Result<()> {
     let key = (room.no, server.as_str());
-    let joined = room.tx.get(&SERVERS, &key)?.unwrap_or(0);
-    match if entered { joined + 1 } else { joined.saturating_sub(1) } {
-        0 => room.tx.delete(&SERVERS, &key)?,
-        joined => room.tx.put(&SERVERS, &key, &joined)?,
+    let before = room.tx.get(&SERVERS, &key)?.unwrap_or(0);
+    match (before, if entered { before + 1 } else { before.saturating_sub(1) }) {
+        (_, 0) => {
+            room.tx.delete(&SERVERS, &key)?;
+            room.tx.put(&PAST, &key, &EventNo(room.head.events))?;
+        }
+        (before, joined) => {
+            room.tx.put(&SERVERS, &key, &joined)?;
+            if before == 0 {
+                room.tx.delete(&PAST, &key)?;
+            }
+        }
     }
     Ok(())
 }
