@@ -1,6 +1,7 @@
 //! What can go wrong between this server and another.
 
 use http::StatusCode;
+use ruma::OwnedServerName;
 
 use crate::TransportError;
 
@@ -31,6 +32,9 @@ pub enum Error {
     /// It answered something else than the specification says.
     #[error("the other server's answer is wrong: {0}")]
     BadAnswer(String),
+    /// This server's keys are needed to believe what another told, and could not be had yet.
+    #[error("the keys of {0} could not be had yet")]
+    KeysLate(OwnedServerName),
     /// No server is known that could be asked.
     #[error("no server is known that is in the room")]
     NoServer,
@@ -105,6 +109,7 @@ impl Error {
                 | Self::BackedOff { .. }
                 | Self::Refused(_)
                 | Self::BadAnswer(_)
+                | Self::KeysLate(_)
                 | Self::Itself
                 | Self::NoServer
         )

@@ -14,7 +14,7 @@ use rooms::{
     events,
     receive::{self, Missing, OUTLIERS_MAX, Outcome},
 };
-use ruma::{EventId, OwnedEventId, ServerName};
+use ruma::{EventId, OwnedEventId, OwnedServerName, ServerName};
 use serde::Deserialize;
 use serde_json::{json, value::RawValue};
 
@@ -58,6 +58,14 @@ struct Pdus {
     auth_chain: Vec<Box<RawValue>>,
 }
 
+/// Events that are what they say.
+#[derive(Default)]
+pub(crate) struct Believed {
+    pub events: Vec<Verified>,
+    /// A server whose keys could not be had, but may come: there was more to believe.
+    pub late: Option<OwnedServerName>,
+}
+
 impl Federation {
     /// Receives an event, and first what it cites, from the server that sent it.
     pub(crate) async fn receive(&self, from: &ServerName, room: &Known, event: Verified) -> Result<Outcome> {
@@ -73,7 +81,8 @@ impl Federation {
         }
     }
 
-    /// Receives the events between what is here and an event.
+    /// Receives the events between what is here and an event. None, where one of them cannot be believed yet: of those that follow it the state would be
+    /// taken from elsewhere, and it would not be asked for again.
     pub(crate) async fn fetch_gap(&self, from: &ServerName, room: &Known, event: &Verified) -> Result<()> {
         let mut states = STATES_MAX;
         for older in self.missing_events(from, room, event).await? {
@@ -138,7 +147,11 @@ impl Federation {
         let mut latest = vec![event.event().id.clone()];
         for _ in 0..ROUNDS_MAX {
             let before = gap.len();
-            for older in self.missing_before(from, room, &latest).await? {
+            let Believed { events, late } = self.missing_before(from, room, &latest).await?;
+            if let Some(server) = late {
+                return Err(Error::KeysLate(server));
+            }
+            for older in events {
                 if older.event().id != event.event().id {
                     gap.insert(older.event().id.clone(), older);
                 }
@@ -167,7 +180,7 @@ impl Federation {
         Ok(lacking)
     }
 
-    async fn missing_before(&self, from: &ServerName, room: &Known, latest: &[OwnedEventId]) -> Result<Vec<Verified>> {
+    async fn missing_before(&self, from: &ServerName, room: &Known, latest: &[OwnedEventId]) -> Result<Believed> {
         #[derive(Deserialize)]
         struct Answer {
             events: Vec<Box<RawValue>>,
@@ -179,7 +192,7 @@ impl Federation {
             Ok(answer) => answer,
             Err(error) if error.is_theirs() => {
                 tracing::debug!(%error, room = %room.id, server = %from, "missing events were not told");
-                return Ok(Vec::new());
+                return Ok(Believed::default());
             }
             Err(error) => return Err(error),
         };
@@ -201,10 +214,13 @@ impl Federation {
         }
         let ask = Ask::get(v1!("event_auth", room.id.as_str(), event.as_str())).body_max(STATE_BYTES_MAX);
         let answer: Answer = self.call(from, ask).await?;
-        self.receive_outliers(room, answer.auth_chain).await
+        self.receive_outliers(room, answer.auth_chain).await?.map_or(Ok(()), |late| Err(Error::KeysLate(late)))
     }
 
-    /// Fetches the state before an event, of which each part may take so long. Events of it that cannot be verified are no part of it.
+    /// Fetches the state before an event, of which each part may take so long. Events of it that cannot be believed are no part of it.
+    ///
+    /// # Errors
+    /// [`Error::KeysLate`] where they may be later.
     pub(crate) async fn fetch_state(
         &self,
         from: &ServerName,
@@ -224,14 +240,19 @@ impl Federation {
             return Err(Error::BadAnswer(format!("a state of more than {STATE_MAX} events")));
         }
         let missing = self.not_here(pdu_ids.iter().chain(&auth_chain_ids))?;
-        if missing.len() <= SINGLY_MAX {
-            self.fetch_events(from, room, missing).await?;
+        let late = if missing.len() <= SINGLY_MAX {
+            self.fetch_events(from, room, missing).await?
         } else {
             let ask = Ask::get(query(v1!("state", room.id.as_str()), &at)).timeout(timeout).body_max(STATE_BYTES_MAX);
             let Pdus { pdus, auth_chain } = self.call(from, ask).await?;
-            self.receive_outliers(room, auth_chain.into_iter().chain(pdus).collect()).await?;
+            self.receive_outliers(room, auth_chain.into_iter().chain(pdus).collect()).await?
+        };
+        let told = pdu_ids.len();
+        let here = self.here(pdu_ids)?;
+        match late {
+            Some(server) if here.len() < told => Err(Error::KeysLate(server)),
+            _ => Ok(here),
         }
-        self.here(pdu_ids)
     }
 
     /// Those of these events that are here.
@@ -252,23 +273,33 @@ impl Federation {
         Ok(missing)
     }
 
-    async fn fetch_events(&self, from: &ServerName, room: &Known, ids: Vec<OwnedEventId>) -> Result<()> {
+    /// Stores these events as far as a server has them. One that it does not answer for is not one that it does not have.
+    async fn fetch_events(&self, from: &ServerName, room: &Known, ids: Vec<OwnedEventId>) -> Result<Option<OwnedServerName>> {
         let fetched: Vec<Result<Pdus>> = stream::iter(ids)
             .map(|id| async move { self.get(from, v1!("event", id.as_str())).await })
             .buffer_unordered(AT_ONCE)
             .collect()
             .await;
-        let raw = fetched.into_iter().filter_map(|pdus| pdus.ok()?.pdus.into_iter().next()).collect();
-        self.receive_outliers(room, raw).await
+        let (mut raw, mut unanswered) = (Vec::with_capacity(fetched.len()), None);
+        for pdus in fetched {
+            match pdus {
+                Ok(pdus) => raw.extend(pdus.pdus.into_iter().next()),
+                Err(Error::Refused(_) | Error::BadAnswer(_)) => {}
+                Err(error) => unanswered = Some(error),
+            }
+        }
+        let late = self.receive_outliers(room, raw).await?;
+        unanswered.map_or(Ok(late), Err)
     }
 
-    /// Stores events that others cite. What cannot be verified, or lacks something, is left out.
-    pub(crate) async fn receive_outliers(&self, room: &Known, raw: Vec<Box<RawValue>>) -> Result<()> {
+    /// Stores events that others cite. What cannot be believed, or lacks something, is left out. Returns whose keys may let one be believed later.
+    pub(crate) async fn receive_outliers(&self, room: &Known, raw: Vec<Box<RawValue>>) -> Result<Option<OwnedServerName>> {
         if raw.len() > STATE_MAX {
             return Err(Error::BadAnswer(format!("more than {STATE_MAX} events")));
         }
-        let verified = self.verified(raw, room.version).await?;
-        self.put_outliers(room, verified).await
+        let Believed { events, late } = self.verified(raw, room.version).await?;
+        self.put_outliers(room, events).await?;
+        Ok(late)
     }
 
     /// Stores events that others cite, in an order in which each finds what it cites.
@@ -285,13 +316,19 @@ impl Federation {
     }
 
     /// The events among these that are what they say.
-    pub(crate) async fn verified(&self, raw: Vec<Box<RawValue>>, version: &'static RoomVersion) -> Result<Vec<Verified>> {
+    pub(crate) async fn verified(&self, raw: Vec<Box<RawValue>>, version: &'static RoomVersion) -> Result<Believed> {
         let pdus = raw.iter().filter_map(|raw| RawPdu::from_bytes(raw.get().as_bytes()).ok()).collect();
-        let checked = self.verify(pdus, version).await?;
-        let believed = checked.into_iter().filter_map(|event| {
-            event.map_err(|error| tracing::debug!(%error, "an event that another server gave cannot be believed")).ok()
-        });
-        Ok(believed.collect())
+        let mut believed = Believed::default();
+        for event in self.verify(pdus, version).await? {
+            match event {
+                Ok(event) => believed.events.push(event),
+                Err(error) => {
+                    tracing::debug!(%error, "an event that another server gave cannot be believed");
+                    believed.late = believed.late.or_else(|| self.late(&error));
+                }
+            }
+        }
+        Ok(believed)
     }
 }
 

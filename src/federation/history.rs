@@ -276,7 +276,7 @@ impl Federation {
         let ask = Ask::get(query(v1!("backfill", known.id.as_str()), &from.collect::<Vec<_>>())).body_max(BACKFILL_BYTES_MAX);
         let answer: Answer = self.call(server, ask).await?;
         let pdus = answer.pdus.into_iter().take(BACKFILL).collect();
-        let events = in_order(self.verified(pdus, known.version).await?, |event| event.event().prev_events.clone());
+        let events = in_order(self.verified(pdus, known.version).await?.events, |event| event.event().prev_events.clone());
         let here: BTreeSet<OwnedEventId> = events.iter().map(|event| event.event().id.clone()).collect();
         let mut with_states = Vec::with_capacity(events.len());
         let mut states = STATES_MAX;

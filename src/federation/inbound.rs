@@ -18,7 +18,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use store::{Read as _, RoomNo, Table};
 
-use crate::{Error, Federation, Result, edus::Edu, known::Known};
+use crate::{
+    Error, Federation, Result,
+    edus::Edu,
+    known::{Known, written},
+};
 
 pub(crate) static ANSWERS: Table<String, Answered> =
     Table::new("inbound_transactions", "The last transaction of each other server, and what it was answered.");
@@ -154,13 +158,15 @@ impl Federation {
     /// Receives the events of one room in their order. No other transaction's are received in it meanwhile.
     async fn receive_in_room(&self, origin: &ServerName, room: InRoom) -> Result<Answer> {
         let InRoom { known, denied, pdus } = room;
+        let texts = pdus.iter().map(|pdu| written(pdu.object())).collect::<Result<Vec<_>>>()?;
         let events = self.verify(pdus, known.version).await?;
         let gate = self.rooms.at(known.no);
         let _alone = gate.lock().await;
         let mut answer = Answer::new();
-        for event in events {
+        for (event, text) in events.into_iter().zip(texts) {
             let event = match event {
                 Ok(event) => event,
+                Err(error) if self.late(&error).is_some() && !denied && self.stage(origin, known.no, &text)? => continue,
                 Err(error) => {
                     tracing::debug!(%error, room = %known.id, server = %origin, "an event was refused");
                     continue;
@@ -169,10 +175,14 @@ impl Federation {
             let id = event.event().id.clone();
             let outcome = match denied {
                 true => Err("the room's access list denies your server".to_owned()),
-                false => self.receive(origin, &known, event).await.map_err(|error| error.to_string()),
+                false => match self.receive(origin, &known, event).await {
+                    // It counts as received, and is tried again.
+                    Err(error) if error.is_theirs() && self.stage(origin, known.no, &text)? => Ok(None),
+                    received => received.map(Some).map_err(|error| error.to_string()),
+                },
             };
             let error = match outcome {
-                Ok(Outcome::Rejected(reason)) => Some(reason),
+                Ok(Some(Outcome::Rejected(reason))) => Some(reason),
                 Ok(_) => None,
                 Err(error) => Some(error),
             };

@@ -180,7 +180,7 @@ impl Federation {
         if !version.version_12 {
             return Ok(());
         }
-        let events = self.verified(told.to_vec(), version).await?;
+        let events = self.verified(told.to_vec(), version).await?.events;
         let of_room = events.iter().all(|event| event.event().room_id == room);
         let create = events.iter().any(|event| event.event().state_pair() == Some(("m.room.create", "")));
         if of_room && create && events.len() == told.len() {

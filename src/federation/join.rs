@@ -28,7 +28,7 @@ use store::RoomNo;
 
 use crate::{
     Ask, Error, Federation, Result,
-    fetch::{STATE_BYTES_MAX, v1},
+    fetch::{Believed, STATE_BYTES_MAX, v1},
     known::Known,
     path, query,
 };
@@ -209,13 +209,13 @@ impl Federation {
             Some(signed) => self.as_signed(signed, version, &event).await?,
             None => event,
         };
-        let state = self.verified(state, version).await?;
+        let Believed { events: state, late } = self.verified(state, version).await?;
         let create = state.iter().find(|event| event.event().state_pair() == Some(("m.room.create", ""))).cloned();
         let create = create.ok_or_else(|| Error::BadAnswer("a state without a create event".to_owned()))?;
         let no = self.import(entering, create, version).await?;
         let known = Known { no, id: entering.room.clone(), version };
         let ids: Vec<OwnedEventId> = state.iter().map(|event| event.event().id.clone()).collect();
-        let mut outliers = self.verified(auth_chain, version).await?;
+        let Believed { events: mut outliers, late: late_of_chain } = self.verified(auth_chain, version).await?;
         outliers.extend(state);
         self.put_outliers(&known, outliers).await?;
         if servers::is_in(&self.store.snapshot(), no, self.name())? {
@@ -226,7 +226,9 @@ impl Federation {
         }
         let here = self.here(ids)?;
         let servers = servers_in_room.into_iter().filter_map(|name| OwnedServerName::try_from(name).ok());
-        let omitted = members_omitted.then(|| Omitted { via: server.to_owned(), servers: servers.collect() });
+        // What cannot be believed yet is asked for again with the members.
+        let is_partial = members_omitted || late.or(late_of_chain).is_some();
+        let omitted = is_partial.then(|| Omitted { via: server.to_owned(), servers: servers.collect() });
         let (store, identity, user) = (self.store.clone(), self.identity.clone(), entering.user.clone());
         let entering = move || receive::enter(&store, &identity, &user, no, event, &here, omitted);
         let entered = self.computed(entering).await??.durable().await?;
@@ -257,7 +259,7 @@ impl Federation {
 
     /// The join as the other server has signed it too.
     async fn as_signed(&self, signed: Box<RawValue>, version: &'static RoomVersion, own: &Verified) -> Result<Verified> {
-        let signed = self.verified(vec![signed], version).await?.pop();
+        let signed = self.verified(vec![signed], version).await?.events.pop();
         // What another server may add is signatures.
         Ok(signed.filter(|signed| signed.event().id == own.event().id).unwrap_or_else(|| own.clone()))
     }

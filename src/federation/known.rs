@@ -33,21 +33,30 @@ impl Federation {
     /// [`rooms::Error::UnknownRoom`]; [`rooms::Error::Forbidden`] where the room's access list denies it.
     pub(crate) fn known_to(&self, db: &impl Read, id: &RoomId, origin: &ServerName) -> Result<Known> {
         let room = self.known(db, id)?.ok_or(rooms::Error::UnknownRoom)?;
-        if !acl::allows(db, room.no, origin)? {
-            return Err(rooms::Error::Forbidden("The room's access list denies your server").into());
-        }
+        check_acl(db, &room, origin)?;
         Ok(room)
     }
 
-    /// [`Federation::known_to`] where the other server is in the room too, or was; and the last event that it may ask for.
+    /// A room in which both servers are or were, and the last of its events that the other may ask for. What the last user of this server did in it was
+    /// told to others, who may lack what it cites.
     ///
     /// # Errors
-    /// As there, and [`rooms::Error::Forbidden`] where it never was.
+    /// As [`Federation::known_to`], and [`rooms::Error::Forbidden`] where the other never was in it.
     pub(crate) fn shared_with(&self, db: &impl Read, id: &RoomId, origin: &ServerName) -> Result<(Known, EventNo)> {
-        let room = self.known_to(db, id, origin)?;
+        let no = numbers::number(db, id)?.ok_or(rooms::Error::UnknownRoom)?;
+        servers::asks_until(db, no, self.name())?.ok_or(rooms::Error::UnknownRoom)?;
+        let room = Known { no, id: id.to_owned(), version: numbers::room(db, no)?.version()? };
+        check_acl(db, &room, origin)?;
         let forbidden = rooms::Error::Forbidden("Your server is not in the room");
         let until = servers::asks_until(db, room.no, origin)?.ok_or(forbidden)?;
         Ok((room, until))
+    }
+}
+
+fn check_acl(db: &impl Read, room: &Known, origin: &ServerName) -> Result<()> {
+    match acl::allows(db, room.no, origin)? {
+        true => Ok(()),
+        false => Err(rooms::Error::Forbidden("The room's access list denies your server").into()),
     }
 }
 

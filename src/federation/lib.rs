@@ -30,6 +30,7 @@ mod profiles;
 pub mod public_rooms;
 pub mod resident;
 mod resync;
+mod staged;
 pub mod third_party;
 mod transport;
 pub mod user_keys;
@@ -62,6 +63,7 @@ pub const TABLES: &[&TableSpec] = &[
     inbound::ANSWERS.spec(),
     keys::OWN_KEYS.spec(),
     keys::SERVER_KEYS.spec(),
+    staged::STAGED.spec(),
     outbound::CURSOR.spec(),
     outbound::NAMES.spec(),
     outbound::NUMBERS.spec(),
@@ -117,7 +119,7 @@ pub struct Federation {
     spaces: hierarchy::Spaces,
     online: Option<Arc<Online>>,
     spreading: Mutex<presence::Spreading>,
-    /// Rooms of which not all members are known.
+    /// Rooms that lack what other servers have to tell.
     resyncs: resync::Resyncs,
     rng: Mutex<StdRng>,
 }

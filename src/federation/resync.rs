@@ -1,4 +1,5 @@
-//! Rooms that this server entered without being told of all members: the whole state is asked for in the background, until a server tells one that can be right.
+//! Rooms that lack what other servers have to tell, and are put right in the background. Of those that this server entered without being told of all members
+//! the whole state is asked for, until a server tells one that can be right; and events that could not be placed ([`crate::staged`]) are tried again.
 //!
 //! Specification: server-server API, `omit_members` of "PUT send_join", and "Retrieving the state of a room". What is done with that state is in [`rooms::resync`].
 
@@ -21,7 +22,7 @@ use tokio::{sync::Notify, task::JoinSet};
 
 use crate::{Error, Federation, Result, known::Known};
 
-/// Rooms that are made whole at one time.
+/// Rooms that are put right at one time.
 const AT_ONCE: usize = 5;
 /// Servers that are asked for a state, one after the other, before the room waits.
 const SERVERS_MAX: usize = 10;
@@ -29,12 +30,12 @@ const SERVERS_MAX: usize = 10;
 const TIMEOUT: Duration = Duration::from_secs(300);
 /// How often rooms that wait are looked at.
 const TICK: Duration = Duration::from_secs(1);
-/// How long a room waits after no server had its state, in milliseconds. Twice as long each time.
-const WAIT_MS: u64 = 10_000;
+/// How long a room waits after it was tried in vain. Twice as long each time.
+const WAIT: Duration = Duration::from_secs(10);
 /// The longest wait.
-const WAIT_MAX_MS: u64 = 600_000;
+const WAIT_MAX: Duration = Duration::from_secs(600);
 
-/// Rooms that are to be made whole.
+/// Rooms that are to be put right.
 #[derive(Default)]
 pub(crate) struct Resyncs {
     rooms: Mutex<BTreeMap<RoomNo, Waiting>>,
@@ -44,9 +45,9 @@ pub(crate) struct Resyncs {
 /// How a room fares.
 #[derive(Clone, Copy, Default)]
 struct Waiting {
-    /// When its state is asked for, in milliseconds.
-    at_ms: u64,
-    /// How often it was, in vain.
+    /// When others are asked.
+    at: Duration,
+    /// How often they were, in vain.
     failures: u32,
 }
 
@@ -56,17 +57,25 @@ impl Resyncs {
         self.rooms.lock().insert(room, Waiting::default());
         self.changed.notify_one();
     }
+
+    /// Has a room looked at after so many failures, unless it is for another reason.
+    pub(crate) fn later(&self, room: RoomNo, failures: u32, now: Duration) {
+        let wait = WAIT.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(WAIT_MAX);
+        self.rooms.lock().entry(room).or_insert(Waiting { at: now + wait, failures });
+    }
 }
 
 impl Federation {
-    /// Makes rooms whole.
+    /// Puts rooms right.
     ///
     /// # Errors
     /// Where the store fails.
     pub(crate) async fn resync_all(self: &Arc<Self>) -> Result<()> {
-        for room in partial::rooms(&self.store.snapshot())? {
+        let db = self.store.snapshot();
+        for room in partial::rooms(&db)?.into_iter().chain(self.rooms_with_staged(&db)?) {
             self.resyncs.due(room);
         }
+        drop(db);
         let mut under_way: JoinSet<RoomNo> = JoinSet::new();
         let mut busy: BTreeSet<RoomNo> = BTreeSet::new();
         loop {
@@ -82,9 +91,9 @@ impl Federation {
     }
 
     fn start_resyncs(self: &Arc<Self>, under_way: &mut JoinSet<RoomNo>, busy: &mut BTreeSet<RoomNo>) {
-        let now_ms = self.now_ms();
+        let now = self.clock.elapsed();
         let mut rooms = self.resyncs.rooms.lock();
-        let is_ready = |(room, waiting): &(&RoomNo, &Waiting)| waiting.at_ms <= now_ms && !busy.contains(*room);
+        let is_ready = |(room, waiting): &(&RoomNo, &Waiting)| waiting.at <= now && !busy.contains(*room);
         let ready = rooms.iter().filter(is_ready).take(AT_ONCE.saturating_sub(busy.len()));
         let ready: Vec<(RoomNo, u32)> = ready.map(|(room, waiting)| (*room, waiting.failures)).collect();
         for (room, failures) in ready {
@@ -92,19 +101,19 @@ impl Federation {
             busy.insert(room);
             let federation = Arc::clone(self);
             under_way.spawn(async move {
-                if let Err(error) = federation.resync(room, failures).await {
-                    tracing::info!(%error, room = room.0, failures, "not all members of a room are known yet");
-                    federation.resync_later(room, failures + 1);
+                if let Err(error) = federation.put_right(room, failures).await {
+                    tracing::info!(%error, room = room.0, failures, "a room lacks what other servers have to tell");
+                    federation.resyncs.later(room, failures + 1, federation.clock.elapsed());
                 }
                 room
             });
         }
     }
 
-    fn resync_later(&self, room: RoomNo, failures: u32) {
-        let wait_ms = WAIT_MS.saturating_mul(1 << (failures - 1).min(16)).min(WAIT_MAX_MS);
-        // One that is due for another reason stays so.
-        self.resyncs.rooms.lock().entry(room).or_insert(Waiting { at_ms: self.now_ms() + wait_ms, failures });
+    async fn put_right(&self, room: RoomNo, failures: u32) -> Result<()> {
+        let resynced = self.resync(room, failures).await;
+        self.receive_staged(room, failures).await?;
+        resynced
     }
 
     /// Makes a room whole. Where this server is no longer in it, it stays as it is until it comes back.

@@ -33,6 +33,8 @@ const AT_ONCE: usize = 32;
 const PAUSE_FIRST: Duration = Duration::from_secs(2);
 /// It is asked again after this at the latest: a new key must not stay unknown for long.
 const PAUSE_LONGEST: Duration = Duration::from_secs(300);
+/// For this long after the first vain fetch keys may still come, and what they are needed for is not given up.
+const LATE: Duration = Duration::from_secs(150);
 /// Servers whose vain fetches are remembered. Beyond it all are forgotten.
 const PAUSES_MAX: usize = 10_000;
 /// The largest answer of a notary: a document for each server that it was asked for, which is one.
@@ -49,6 +51,7 @@ pub(crate) struct Fetching {
 
 #[derive(Clone, Copy)]
 struct Pause {
+    since: Duration,
     until: Duration,
     vain: u32,
 }
@@ -64,6 +67,11 @@ impl Fetching {
         self.pauses.lock().get(server).is_some_and(|pause| pause.until > now)
     }
 
+    /// Whether a server's keys were asked for in vain only lately.
+    pub(crate) fn may_come(&self, server: &ServerName, now: Duration) -> bool {
+        self.pauses.lock().get(server).is_some_and(|pause| now < pause.since + LATE)
+    }
+
     fn note(&self, server: &ServerName, found: bool, now: Duration) {
         let mut pauses = self.pauses.lock();
         if found {
@@ -73,7 +81,7 @@ impl Fetching {
         if pauses.len() >= PAUSES_MAX {
             pauses.clear();
         }
-        let pause = pauses.entry(server.to_owned()).or_insert(Pause { until: now, vain: 0 });
+        let pause = pauses.entry(server.to_owned()).or_insert(Pause { since: now, until: now, vain: 0 });
         pause.until = now + PAUSE_FIRST.saturating_mul(1 << pause.vain.min(10)).min(PAUSE_LONGEST);
         pause.vain = pause.vain.saturating_add(1);
     }

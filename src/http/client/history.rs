@@ -124,7 +124,8 @@ fn messages_at(
         filter: &request.filter,
     })?;
     let lacking = match direction {
-        Direction::Backward => gap(&db, room(&db, room_id)?, page.start.0)?.map(|(place, _)| place),
+        // A page begins right before the event that lacks those before it, where the one before it ended there.
+        Direction::Backward => gap(&db, room(&db, room_id)?, Pos(page.start.0.0.saturating_add(1)))?.map(|(place, _)| place),
         Direction::Forward => None,
     };
     let lacking = lacking.filter(|place| page.end.is_none_or(|end| *place > end.0));

@@ -11,7 +11,7 @@ impl From<federation::Error> for Error {
         match error {
             E::Disabled => Self::federation_disabled(),
             E::Itself => Self::not_found("This server has no such thing"),
-            E::Unreachable(_) | E::BackedOff { .. } => Self::bad_gateway("The other server cannot be reached"),
+            E::Unreachable(_) | E::BackedOff { .. } | E::KeysLate(_) => Self::bad_gateway("The other server cannot be reached"),
             E::TimedOut => Self::new(StatusCode::GATEWAY_TIMEOUT, "M_UNKNOWN", "The other server did not answer in time"),
             E::BadAnswer(_) => Self::bad_gateway("The other server's answer cannot be used"),
             E::Refused(refusal) => refused(&refusal),

@@ -112,6 +112,22 @@ async fn a_user_joins_a_room_of_another_server_and_they_talk() {
 }
 
 #[tokio::test]
+async fn what_was_said_before_a_join_is_read_from_where_the_sync_ends() {
+    let network = Network::default();
+    let (one, two) = (running(&network, "one.test"), running(&network, "two.test"));
+    let (alice, bob) = (one.hearth.register("alice").await, two.hearth.register("bob").await);
+    let room = room(&alice, json!({ "preset": "public_chat" })).await;
+    let said = say(&alice, &room, "before").await;
+    join(&bob, &room, "one.test").await;
+    let timeline = bob.get("/_matrix/client/v3/sync").await.ok()["rooms"]["join"][&room]["timeline"].clone();
+    assert_eq!(timeline["limited"], json!(true));
+    assert_eq!(timeline["events"].as_array().unwrap().len(), 1, "the join: {timeline}");
+    let from = timeline["prev_batch"].as_str().unwrap();
+    let page = bob.get(&format!("/_matrix/client/v3/rooms/{}/messages?dir=b&limit=1&from={from}", enc(&room))).await.ok();
+    assert_eq!(page["chunk"][0]["event_id"], json!(said));
+}
+
+#[tokio::test]
 async fn who_follows_to_an_upgraded_room_of_another_server_keeps_their_push_rules() {
     let network = Network::default();
     let (one, two) = (running(&network, "one.test"), running(&network, "two.test"));

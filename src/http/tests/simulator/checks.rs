@@ -34,7 +34,7 @@ struct Replica {
 
 /// Whether nothing is to be told to another server any more, nor asked of one.
 pub(super) fn is_quiet(world: &World) -> bool {
-    let queues = ["outgoing_events", "outbound_queues"];
+    let queues = ["outgoing_events", "outbound_queues", "staged_events"];
     let queues: Vec<_> = testing::tables().into_iter().filter(|table| queues.contains(&table.name)).collect();
     world.machines.iter().all(|machine| {
         let db = machine.store.snapshot();
