@@ -15,7 +15,7 @@ use protocol::{json::Object, sign, version::RoomVersion};
 use ruma::ServerName;
 use serde_json::{Value, json};
 
-use super::federation::{enc, is, join, membership, room, running, say};
+use super::federation::{Running, enc, hears, is, join, membership, room, running, say};
 use crate::testing::{Answer, Hearth, Network, Person, signing_key};
 
 pub(super) const EVIL: &str = "evil.test";
@@ -339,6 +339,37 @@ async fn t1_a_template_for_something_else_is_not_signed() {
     }
 }
 
+/// A server that says of any event that the state before it was the one that `of` has of the room now.
+fn tells_state(of: &Running, room: &str) -> Arc<Router> {
+    let db = of.hearth.server.snapshot();
+    let room = rooms::numbers::number(&db, room.try_into().unwrap()).unwrap().unwrap();
+    let state = rooms::state::all(&db, room, rooms::head(&db, room).unwrap().state).unwrap();
+    let ids: Vec<_> = state.into_iter().map(|no| rooms::events::event(&db, room, no).unwrap().header.id.clone()).collect();
+    let told = json!({ "pdu_ids": ids, "auth_chain_ids": [] });
+    Arc::new(Router::new().route("/_matrix/federation/v1/state_ids/{room}", get(move || async move { told.to_string() })))
+}
+
+#[tokio::test]
+async fn an_event_whose_past_cannot_be_had_is_tried_again() {
+    let network = Network::default();
+    let one = running(&network, "one.test");
+    let alice = one.hearth.register("alice").await;
+    let room = open_room(&alice).await;
+    let evil = Evil::new(&network, &one.hearth);
+    evil.join(&room, "@mallory:evil.test").await;
+    let (_, early) = evil.message(&room, "@mallory:evil.test", "early").await;
+    let (id, early) = resigned(&early, |event| drop(event.insert("prev_events".to_owned(), json!([NOTHING]))));
+    let answer = evil.send("t1", &[early], &[]).await.ok();
+    assert_eq!(answer["pdus"][&id], json!({}), "it is not sent again");
+    let path = format!("/_matrix/client/v3/rooms/{}/event/{}", enc(&room), enc(&id));
+    alice.get(&path).await.fails(404, "M_NOT_FOUND");
+
+    let states = tells_state(&one, &room);
+    network.connect(EVIL, &states);
+    one.hearth.clock.advance(60_000);
+    hears(&alice, &room, &id).await;
+}
+
 /// The events before a message are held back: whoever reads is told that there are some.
 #[tokio::test]
 async fn what_was_said_before_events_that_are_held_back_is_not_shown_as_what_came_before_them() {
@@ -353,13 +384,7 @@ async fn what_was_said_before_events_that_are_held_back_is_not_shown_as_what_cam
 
     let (_, late) = evil.message(&room, "@mallory:evil.test", "late").await;
     let (id, late) = resigned(&late, |event| drop(event.insert("prev_events".to_owned(), json!([NOTHING]))));
-    let db = one.hearth.server.snapshot();
-    let room_no = rooms::numbers::number(&db, room.as_str().try_into().unwrap()).unwrap().unwrap();
-    let state = rooms::state::all(&db, room_no, rooms::head(&db, room_no).unwrap().state).unwrap();
-    let ids: Vec<_> = state.into_iter().map(|no| rooms::events::event(&db, room_no, no).unwrap().header.id.clone()).collect();
-    let told = json!({ "pdu_ids": ids, "auth_chain_ids": [] });
-    let states =
-        Arc::new(Router::new().route("/_matrix/federation/v1/state_ids/{room}", get(move || async move { told.to_string() })));
+    let states = tells_state(&one, &room);
     network.connect(EVIL, &states);
     evil.send("t1", &[late], &[]).await.ok();
 
