@@ -3,9 +3,13 @@
 //!
 //! Specification: server-server API, "Backfilling and retrieving missing events", "Retrieving the state of a room".
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 
-use protocol::redact;
+use protocol::{redact, verify::Verified};
 use rooms::{
     EventNo, Pos, chains, dag,
     events::{self, StoredEvent},
@@ -276,7 +280,8 @@ impl Federation {
         let ask = Ask::get(query(v1!("backfill", known.id.as_str()), &from.collect::<Vec<_>>())).body_max(BACKFILL_BYTES_MAX);
         let answer: Answer = self.call(server, ask).await?;
         let pdus = answer.pdus.into_iter().take(BACKFILL).collect();
-        let events = in_order(self.verified(pdus, known.version).await?.events, |event| event.event().prev_events.clone());
+        let events = self.leading_to(known, missing, self.verified(pdus, known.version).await?.events)?;
+        let events = in_order(events, |event| event.event().prev_events.clone());
         let here: BTreeSet<OwnedEventId> = events.iter().map(|event| event.event().id.clone()).collect();
         let mut with_states = Vec::with_capacity(events.len());
         let mut states = STATES_MAX;
@@ -311,6 +316,25 @@ impl Federation {
         let found = events::by_id(db, known.no, id)?.filter(|(no, _)| *no <= until);
         let (no, stored) = found.ok_or(rooms::Error::NotFound("the event"))?;
         Ok((known, no, stored))
+    }
+
+    /// Those of these events that lead to what is missing by way of events that are not here: others have their place elsewhere.
+    fn leading_to(&self, known: &Known, missing: &[String], events: Vec<Verified>) -> Result<Vec<Verified>> {
+        let db = self.store.snapshot();
+        let mut events: HashMap<OwnedEventId, Verified> =
+            events.into_iter().map(|event| (event.event().id.clone(), event)).collect();
+        let mut unvisited: Vec<OwnedEventId> = missing.iter().filter_map(|id| EventId::parse(id).ok()).collect();
+        let mut leading = Vec::with_capacity(events.len());
+        while let Some(id) = unvisited.pop() {
+            if events::placed(&db, known.no, &id)?.is_some() {
+                continue;
+            }
+            if let Some(event) = events.remove(&id) {
+                unvisited.extend(event.event().prev_events.iter().cloned());
+                leading.push(event);
+            }
+        }
+        Ok(leading)
     }
 
     fn all_written(
@@ -357,7 +381,7 @@ impl Federation {
     }
 
     /// Fetches the auth chain of an older event where it is not here.
-    async fn fetch_cited(&self, server: &ServerName, known: &Known, event: &protocol::verify::Verified) -> Result<()> {
+    async fn fetch_cited(&self, server: &ServerName, known: &Known, event: &Verified) -> Result<()> {
         let event = event.event();
         if self.not_here(event.auth_events.iter())?.is_empty() {
             return Ok(());

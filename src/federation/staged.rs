@@ -1,6 +1,8 @@
 //! Events of other servers that cannot be placed yet, because what they cite or the keys of those who signed it could not be had: they are kept, and
 //! tried again. Their sender was told that they arrived, and does not send them again.
 
+use std::collections::BTreeSet;
+
 use protocol::parse::RawPdu;
 use rooms::acl;
 use ruma::{OwnedServerName, ServerName};
@@ -17,6 +19,8 @@ pub(crate) static STAGED: Table<(RoomNo, Seq), Staged> =
 
 /// The most events of one room that wait. Others are refused.
 const STAGED_MAX: usize = 100;
+/// Those of one server among them.
+const STAGED_OF_ONE_MAX: usize = 20;
 /// How long an event is tried again, in milliseconds.
 const STAGED_FOR_MS: u64 = 60 * 60 * 1000;
 /// Servers of the room that are asked in turn for what an event cites, besides the one that sent it.
@@ -38,7 +42,9 @@ impl Federation {
     pub(crate) fn stage(&self, origin: &ServerName, room: RoomNo, pdu: &RawValue) -> Result<bool> {
         let staged = Staged { origin: origin.to_owned(), pdu: pdu.get().to_owned(), since_ms: self.now_ms() };
         let put = |tx: &mut store::Tx<'_>| {
-            if tx.range(&STAGED, Range::of(&Lead((room,))))?.count() >= STAGED_MAX {
+            let waiting: Vec<(_, Staged)> = tx.range(&STAGED, Range::of(&Lead((room,))))?.collect::<store::Result<_>>()?;
+            let of_one = waiting.iter().filter(|(_, waiting)| waiting.origin == origin).count();
+            if waiting.len() >= STAGED_MAX || of_one >= STAGED_OF_ONE_MAX {
                 return Ok(false);
             }
             tx.put(&STAGED, &(room, tx.seq()), &staged)?;
@@ -52,20 +58,26 @@ impl Federation {
         Ok(is_kept)
     }
 
-    /// Tries the events of a room again that wait, the oldest first, and asks another server than the last time for what they cite.
+    /// Tries the events of a room again that wait, and asks another server than the last time for what they cite. Of those that one server sent no more are
+    /// tried after the first that must wait on: the next time it is another that is tried first.
     ///
     /// # Errors
     /// Where some wait still: why the last of them does.
     pub(crate) async fn receive_staged(&self, room: RoomNo, failures: u32) -> Result<()> {
         let db = self.store.snapshot();
         let rows = db.range(&STAGED, Range::of(&Lead((room,))))?;
-        let rows: Vec<((RoomNo, Seq), Staged)> = rows.collect::<store::Result<_>>()?;
+        let mut rows: Vec<((RoomNo, Seq), Staged)> = rows.collect::<store::Result<_>>()?;
         if rows.is_empty() {
             return Ok(());
         }
+        let first = failures as usize % rows.len();
+        rows.rotate_left(first);
         let known = self.known(&db, &rooms::numbers::room(&db, room)?.id)?;
-        let mut last = Ok(());
+        let (mut last, mut failing) = (Ok(()), BTreeSet::new());
         for (key, staged) in rows {
+            if failing.contains(&staged.origin) {
+                continue;
+            }
             let received = match &known {
                 Some(known) => self.receive_again(&db, known, &staged, failures).await,
                 // This server is no longer in the room.
@@ -73,7 +85,8 @@ impl Federation {
             };
             match received {
                 Err(error) if error.is_theirs() && self.now_ms() < staged.since_ms.saturating_add(STAGED_FOR_MS) => {
-                    last = Err(error)
+                    failing.insert(staged.origin);
+                    last = Err(error);
                 }
                 Err(error) if !error.is_theirs() => return Err(error),
                 received => {

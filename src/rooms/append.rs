@@ -96,8 +96,14 @@ pub(crate) fn put_aside(
     Ok(no)
 }
 
-/// Makes an event from before what is shown part of the room: its end stays where it is.
-pub(crate) fn put_older(room: &mut OpenRoom<'_, '_>, event: &Arc<Event>, place: &Place, pos: Pos) -> Result<EventNo> {
+/// Makes an event that others follow already part of the room: its end stays where it is. Given is its place in the timeline, and the room's current state there
+/// where this server was in the room before.
+pub(crate) fn put_older(
+    room: &mut OpenRoom<'_, '_>,
+    event: &Arc<Event>,
+    place: &Place,
+    (pos, current): (Pos, Option<Root>),
+) -> Result<EventNo> {
     let (no, mut stored, is_new) = known(room, event)?;
     // Redacted it may be already.
     let event = Arc::clone(&stored.event);
@@ -105,7 +111,7 @@ pub(crate) fn put_older(room: &mut OpenRoom<'_, '_>, event: &Arc<Event>, place: 
     stored.header.standing = Standing::Accepted;
     stored.header.dag = Some(chains::link_in_dag(room, &place.parents, false)?);
     set_state(room, no, &mut stored, place.before)?;
-    stored.header.current = stored.header.after;
+    stored.header.current = current.unwrap_or(stored.header.after);
     put(room, no, &stored, is_new)?;
     partial::note(room, no, true)?;
     timeline::apply(room, &event, no, pos, place.parents.len())?;
@@ -130,7 +136,10 @@ pub(crate) fn place_again(
     stored.header.standing = standing;
     stored.header.replaces = None;
     set_state(room, no, &mut stored, before)?;
-    stored.header.current = if is_accepted { stored.header.after } else { room.head.state };
+    // In the middle of the timeline an older event has changed nothing of what was current there.
+    if !(older && stored.header.pos.is_some_and(|pos| pos >= Pos(0))) {
+        stored.header.current = if is_accepted { stored.header.after } else { room.head.state };
+    }
     if !is_accepted {
         hide(room, no, &mut stored)?;
     }

@@ -265,7 +265,7 @@ fn receive_in(room: &mut OpenRoom<'_, '_>, event: &Arc<Event>, how: How<'_>) -> 
 }
 
 /// Receives older events, as backfilling brings them, the oldest first: each is checked against its auth events and the state before it, and gets a
-/// place before all that is shown yet. The state before those whose parents are not here comes with them. Events that lack something are left out. `gap`
+/// place right before the event that lacked them. The state before those whose parents are not here comes with them. Events that lack something are left out. `gap`
 /// is the place in the timeline of the event before which they were missing. Returns how many there are to be shown.
 ///
 /// # Errors
@@ -280,11 +280,15 @@ pub fn receive_history(
         return Err(Error::TooLarge { what: "list of events", limit: OUTLIERS_MAX });
     }
     head::change(store, room, |open| {
-        let mut pos = Pos(open.head.first.0 - i64::try_from(events.len()).unwrap_or(i64::MAX));
-        open.head.first = pos;
+        let count = i64::try_from(events.len()).unwrap_or(i64::MAX);
+        let (mut pos, current) = match timeline::free_before(open, gap, count)? {
+            Some((pos, current)) => (pos, Some(current)),
+            None => (Pos(open.head.first.0 - count), None),
+        };
+        open.head.first = open.head.first.min(pos);
         let mut shown = 0;
         for (event, given) in events {
-            shown += usize::from(receive_older(open, &event.into_event(), given, pos)?);
+            shown += usize::from(receive_older(open, &event.into_event(), given, (pos, current))?);
             pos = Pos(pos.0 + 1);
         }
         timeline::narrow_gap(open, gap)?;
@@ -293,7 +297,12 @@ pub fn receive_history(
 }
 
 /// Whether the event is to be shown.
-fn receive_older(room: &mut OpenRoom<'_, '_>, event: &Arc<Event>, given: Option<Vec<OwnedEventId>>, pos: Pos) -> Result<bool> {
+fn receive_older(
+    room: &mut OpenRoom<'_, '_>,
+    event: &Arc<Event>,
+    given: Option<Vec<OwnedEventId>>,
+    (pos, current): (Pos, Option<Root>),
+) -> Result<bool> {
     let known = events::by_id(room.tx, room.no, &event.id)?.map(|(_, stored)| stored);
     if event.room_id != room.room.id || known.as_ref().is_some_and(|stored| stored.header.dag.is_some()) {
         return Ok(false);
@@ -313,7 +322,7 @@ fn receive_older(room: &mut OpenRoom<'_, '_>, event: &Arc<Event>, given: Option<
         append::put_aside(room, event, &place, Standing::Rejected(reason), true)?;
         return Ok(false);
     }
-    append::put_older(room, event, &place, pos)?;
+    append::put_older(room, event, &place, (pos, current))?;
     Ok(true)
 }
 

@@ -10,6 +10,7 @@ use crate::{
     EventNo, Pos, Result,
     events::{self, StoredEvent},
     head::OpenRoom,
+    state::Root,
 };
 
 pub(crate) static TIMELINE: Table<(RoomNo, Pos), EventNo> = Table::new(
@@ -69,6 +70,23 @@ fn missing(room: &OpenRoom<'_, '_>, ids: impl Iterator<Item = String>) -> Result
         }
     }
     Ok(missing)
+}
+
+/// Room for so many events right before the one in this place, in the middle of a timeline: the first of their places, and the room's current state there.
+/// `None` where nothing was shown before it, or what was is too close.
+pub(crate) fn free_before(room: &OpenRoom<'_, '_>, gap: Pos, count: i64) -> Result<Option<(Pos, Root)>> {
+    let mut end = gap.0;
+    for placed in read(room.tx, room.no, Direction::Backward, Pos(gap.0 - 1), None)? {
+        let placed = placed?;
+        if placed.pos.0 == end - 1 {
+            // It was put there for the same reason, or both came at once.
+            end = placed.pos.0;
+            continue;
+        }
+        let is_free = placed.pos >= Pos(0) && placed.pos.0 < end - count;
+        return Ok(is_free.then_some((Pos(end - count), placed.stored.header.current)));
+    }
+    Ok(None)
 }
 
 /// Looks again at what is missing before the event in this place, once more of it is here.
@@ -141,7 +159,7 @@ pub fn last_until(db: &impl Read, room: RoomNo, pos: Pos) -> Result<Option<Place
 ///
 /// # Errors
 /// As the database says.
-pub fn state_at(db: &impl Read, room: RoomNo, pos: Pos) -> Result<crate::state::Root> {
+pub fn state_at(db: &impl Read, room: RoomNo, pos: Pos) -> Result<Root> {
     // What was fetched of the time before the server joined was never the current state here.
     let last = last_until(db, room, pos)?.filter(|placed| placed.pos >= Pos(0) || pos < Pos(0));
     Ok(last.map(|placed| placed.stored.header.current).unwrap_or_default())

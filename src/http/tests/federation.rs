@@ -128,6 +128,28 @@ async fn what_was_said_before_a_join_is_read_from_where_the_sync_ends() {
 }
 
 #[tokio::test]
+async fn what_was_said_while_a_server_was_away_is_shown_where_it_was_said() {
+    let network = Network::default();
+    let (one, two) = (running(&network, "one.test"), running(&network, "two.test"));
+    let (alice, bob) = (one.hearth.register("alice").await, two.hearth.register("bob").await);
+    let room = room(&alice, json!({ "preset": "public_chat" })).await;
+    say(&alice, &room, "before").await;
+    join(&bob, &room, "one.test").await;
+    hears(&bob, &room, &say(&alice, &room, "there").await).await;
+    bob.post(&format!("/_matrix/client/v3/rooms/{}/leave", enc(&room)), json!({})).await.ok();
+    is(&alice, &room, &bob.user_id, "leave").await;
+    for number in 0..130 {
+        say(&alice, &room, &format!("away{number}")).await;
+    }
+    join(&bob, &room, "one.test").await;
+    hears(&bob, &room, &say(&alice, &room, "back").await).await;
+    let expected = std::iter::once("back".to_owned())
+        .chain((0..130).rev().map(|number| format!("away{number}")))
+        .chain(["there", "before"].map(str::to_owned));
+    assert_eq!(messages(&bob, &room, 1000).await, expected.collect::<Vec<_>>());
+}
+
+#[tokio::test]
 async fn who_follows_to_an_upgraded_room_of_another_server_keeps_their_push_rules() {
     let network = Network::default();
     let (one, two) = (running(&network, "one.test"), running(&network, "two.test"));
