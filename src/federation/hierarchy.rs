@@ -281,6 +281,11 @@ impl Federation {
         let answer = self.call::<Box<RawValue>>(server, ask.timeout(ANSWER_TIME).body_max(ANSWER_BYTES_MAX)).await;
         let (level, bytes) = match answer {
             Ok(answer) => (believed(room, &answer), answer.get().len()),
+            // It answers at once, and otherwise as soon as somebody enters a room.
+            Err(Error::Refused(refusal)) => {
+                tracing::debug!(%refusal, %server, %room, "a space is not for this server");
+                return Ok(Arc::new(Told { until_ms: 0, bytes: 0, level: None }));
+            }
             Err(error) if error.is_theirs() || matches!(error, Error::Disabled) => {
                 tracing::debug!(%error, %server, %room, "a space was not told");
                 (None, 0)

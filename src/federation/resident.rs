@@ -46,7 +46,7 @@ pub struct Joined {
     pub event: Box<RawValue>,
     /// Whether the state lacks members.
     pub members_omitted: bool,
-    /// The servers in the room, where members were left out.
+    /// The servers in the room before the join, where members were left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub servers_in_room: Option<Vec<OwnedServerName>>,
 }
@@ -95,11 +95,17 @@ impl Federation {
         event: Object,
         omit_members: bool,
     ) -> Result<Joined> {
-        let known = self.known_to(&self.store.snapshot(), room, origin)?;
+        let before = self.store.snapshot();
+        let known = self.known_to(&before, room, origin)?;
+        let was_in = servers::is_in(&before, known.no, origin)?;
         let event = self.take_own(origin, &known, event_id, event, Membership::Join).await?;
         let db = self.store.snapshot();
         let (_, stored) = events::by_id(&db, known.no, &event.event().id)?.ok_or(rooms::Error::NotFound("the join"))?;
-        joined(&db, &known, &stored, omit_members, self.name().to_owned())
+        let mut joined = joined(&db, &known, &stored, omit_members, self.name().to_owned())?;
+        if !was_in && let Some(servers) = &mut joined.servers_in_room {
+            servers.retain(|server| server != origin);
+        }
+        Ok(joined)
     }
 
     /// Takes in the leave or the knock of a user of `origin`, and tells the room's other servers of it.
