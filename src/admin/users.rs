@@ -235,7 +235,7 @@ fn rooms_of(db: &impl Read, user: UserNo) -> Result<Vec<Topic>> {
 fn hash(password: Option<Secret>, rng: &mut StdRng) -> Result<(passwords::Hashed, Option<Secret>)> {
     match password {
         Some(Secret(password)) => {
-            passwords::check(&password)?;
+            passwords::check(&password, passwords::LENGTH_MIN)?;
             Ok((passwords::hash(&password, rng)?, None))
         }
         None => {

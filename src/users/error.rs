@@ -14,7 +14,7 @@ pub enum Error {
     InvalidUsername(&'static str),
     /// The password breaks the policy.
     #[error("{0}")]
-    WeakPassword(&'static str),
+    WeakPassword(String),
     /// No such user, or not this password: which of the two is not told.
     #[error("wrong user name or password")]
     WrongCredentials,

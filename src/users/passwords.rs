@@ -11,7 +11,7 @@ use rand::CryptoRng;
 
 use crate::{Error, Result};
 
-/// The shortest password, in characters. Length is what counts (NIST SP 800-63B); what kinds of characters does not.
+/// The shortest password, in characters, where nothing else is configured. Length is what counts (NIST SP 800-63B); what kinds of characters does not.
 pub const LENGTH_MIN: usize = 8;
 /// The longest password in bytes, so that hashing one has a bounded cost.
 pub const LENGTH_MAX_BYTES: usize = 512;
@@ -38,16 +38,16 @@ impl Hashed {
     }
 }
 
-/// Refuses what may not be a password.
+/// Refuses what may not be a password: what is shorter than this, in characters, or too long to be hashed.
 ///
 /// # Errors
 /// [`Error::WeakPassword`].
-pub fn check(password: &str) -> Result<()> {
+pub fn check(password: &str, length_min: usize) -> Result<()> {
     if password.len() > LENGTH_MAX_BYTES {
-        return Err(Error::WeakPassword("a password has at most 512 bytes"));
+        return Err(Error::WeakPassword(format!("a password has at most {LENGTH_MAX_BYTES} bytes")));
     }
-    if password.chars().count() < LENGTH_MIN {
-        return Err(Error::WeakPassword("a password has at least 8 characters"));
+    if password.chars().count() < length_min {
+        return Err(Error::WeakPassword(format!("a password has at least {length_min} characters")));
     }
     Ok(())
 }
@@ -126,8 +126,8 @@ mod tests {
 
     #[test]
     fn length_is_the_policy() {
-        assert!(check("sesame").is_err());
-        assert!(check("пароль12").is_ok());
-        assert!(check(&"x".repeat(513)).is_err());
+        assert!(check("sesame", LENGTH_MIN).is_err());
+        assert!(check("пароль12", LENGTH_MIN).is_ok());
+        assert!(check(&"x".repeat(513), LENGTH_MIN).is_err());
     }
 }

@@ -10,7 +10,9 @@ use store::{Lock, Pending, Store, UserNo};
 use crate::{
     Result,
     accounts::{self, NewAccount},
-    numbers, registration_tokens,
+    numbers,
+    passwords::LENGTH_MIN,
+    registration_tokens,
     sessions::{self, LoggedIn, Login},
     uiaa::{Flow, Stage},
 };
@@ -29,11 +31,13 @@ pub enum Mode {
 }
 
 /// How accounts are made by their users.
-#[derive(Clone, Default, Deserialize)]
+#[derive(Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Who may register.
     pub mode: Mode,
+    /// The fewest characters of a password that a user chooses.
+    pub min_password_length: usize,
     /// Whether anybody may have a guest account.
     pub guests: bool,
     /// The secret of scripts that make accounts at `/_synapse/admin/v1/register`. Without one there is no such endpoint.
@@ -42,10 +46,19 @@ pub struct Config {
     pub terms: BTreeMap<String, Terms>,
 }
 
+impl Default for Config {
+    fn default() -> Self {
+        let mode = Mode::default();
+        Self { mode, min_password_length: LENGTH_MIN, guests: false, shared_secret: None, terms: BTreeMap::new() }
+    }
+}
+
 impl fmt::Debug for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { mode, guests, shared_secret: _, terms } = self;
-        f.debug_struct("Config").field("mode", mode).field("guests", guests).field("terms", terms).finish_non_exhaustive()
+        let Self { mode, min_password_length, guests, shared_secret: _, terms } = self;
+        let mut shown = f.debug_struct("Config");
+        shown.field("mode", mode).field("min_password_length", min_password_length).field("guests", guests);
+        shown.field("terms", terms).finish_non_exhaustive()
     }
 }
 

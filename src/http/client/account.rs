@@ -73,7 +73,7 @@ async fn set_password(
 ) -> Result<change_password::v3::Response> {
     let NewPassword { new_password, logout_devices, auth } = request.body;
     uiaa::password(&call, "POST", "/account/password", auth).await?;
-    passwords::check(&new_password)?;
+    passwords::check(&new_password, call.server.users.registration.min_password_length)?;
     let hashed = hash(&call.server, new_password).await?;
     let end = logout_devices.then_some(Keep::This(call.session.device));
     accounts::set_password(&call.server.store, call.session.user, hashed, end, &touch(&call)?)?.durable().await?;

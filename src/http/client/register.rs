@@ -111,7 +111,7 @@ async fn register_user(server: &Server, body: Body) -> Result<Json<Value>> {
         (None, None) => accounts::drawn_user_id(&mut server.rng(), &server.name)?,
     };
     if let Some(password) = &body.password {
-        passwords::check(password)?;
+        passwords::check(password, server.users.registration.min_password_length)?;
     }
     let mut body = body;
     let scope = Scope { method: "POST", path: "/register", user: None };
@@ -256,7 +256,7 @@ async fn shared_secret_register(call: Call<()>, request: With<scripted::Request,
     let wanted_account = Wanted { username: &username, password: &password, admin, user_type: user_type.as_deref() };
     server.nonces.check(secret(server)?, &nonce, wanted_account, &mac, server.now_ms())?;
     let user_id = wanted(server, &username)?;
-    passwords::check(&password)?;
+    passwords::check(&password, server.users.registration.min_password_length)?;
     let displayname = displayname.or_else(|| Some(username.clone()));
     let account = NewAccount { kind: Kind::Person, admin, password: Some(hash(server, password).await?), displayname };
     let body = Body {
