@@ -331,6 +331,25 @@ mod tests {
         assert!(said("server_name = 'not a name'").contains("server_name"), "{}", said("server_name = 'not a name'"));
     }
 
+    /// T20: no secret of the configuration is shown, nor by what is said of mistakes in it.
+    #[test]
+    fn t20_secrets_are_not_shown() {
+        let secrets = "[registration]\nshared_secret = 'hunter-one'\n[http.turn]\nuris = ['turn:x']\nsecret = 'hunter-two'\npassword = 'hunter-three'";
+        let shown = format!("{:?} {:#?}", parse(secrets).unwrap(), parse(secrets).unwrap());
+        assert!(!shown.contains("hunter"), "{shown}");
+        for wrong in ["[registration]\nmode = 'nonsense'", "[http.turn]\nttl = 'nonsense'", "[registration]\nnonsense = 1"] {
+            let (section, key) = wrong.split_once('\n').unwrap();
+            let said = parse(&secrets.replacen(section, &format!("{section}\n{key}"), 1)).unwrap_err();
+            assert!(!format!("{said} {said:?}").contains("hunter"), "{said:?}");
+        }
+        for wrong in
+            ["[registration]\nshared_secret = ['hunter-one']", "[http.turn]\nuris = []\nsecret = { hunter = 'hunter-two' }"]
+        {
+            let said = parse(wrong).unwrap_err().to_string();
+            assert!(!said.contains("hunter-"), "{said}");
+        }
+    }
+
     #[test]
     fn flags_come_before_the_file_and_defaults_are_told() {
         let dir = tempfile::tempdir().unwrap();

@@ -394,3 +394,104 @@ async fn what_was_said_before_events_that_are_held_back_is_not_shown_as_what_cam
         timeline["events"].as_array().unwrap().iter().map(|event| event["event_id"].as_str().unwrap()).collect();
     assert_eq!((events, &timeline["limited"]), (vec![id.as_str()], &json!(true)));
 }
+
+/// T15: events of which only is known that others cite them are shown to nobody, neither to users nor, where they are no part of a state, to servers.
+#[tokio::test]
+async fn t15_outliers_are_never_served() {
+    let network = Network::default();
+    let one = running(&network, "one.test");
+    let alice = one.hearth.register("alice").await;
+    let room = open_room(&alice).await;
+    let evil = Evil::new(&network, &one.hearth);
+    let user = "@mallory:evil.test";
+    evil.join(&room, user).await;
+    let since = alice.get("/_matrix/client/v3/sync").await.ok()["next_batch"].as_str().unwrap().to_owned();
+
+    // A message and a name that hang nowhere, told as what another event cites.
+    let (message, outlier) = evil.message(&room, user, "outlier").await;
+    let (member, renamed) = {
+        let mut event = outlier.as_object().unwrap().clone();
+        event.retain(|key, _| !["hashes", "signatures"].contains(&key.as_str()));
+        event.insert("type".to_owned(), json!("m.room.member"));
+        event.insert("state_key".to_owned(), json!(user));
+        event.insert("content".to_owned(), json!({ "membership": "join", "displayname": "Outlier" }));
+        let rules = evil.victim_event_id(&room, "m.room.join_rules", "").await;
+        event["auth_events"].as_array_mut().unwrap().push(json!(rules));
+        signed(event)
+    };
+    let told = json!({ "auth_chain": [outlier, renamed] }).to_string();
+    let chains = Router::new().route("/_matrix/federation/v1/event_auth/{room}/{event}", get(move || async move { told }));
+    let chains = Arc::new(chains);
+    network.connect(EVIL, &chains);
+    let (_, mut citing) = evil.message(&room, user, "citing").await;
+    let citing = {
+        let mut event = citing.as_object_mut().unwrap().clone();
+        event.retain(|key, _| !["hashes", "signatures"].contains(&key.as_str()));
+        event["auth_events"].as_array_mut().unwrap().push(json!(NOTHING));
+        signed(event).1
+    };
+    evil.send("t1", &[Value::Object(citing)], &[]).await.ok();
+    let db = one.hearth.server.snapshot();
+    for id in [&message, &member] {
+        assert!(rooms::events::find(&db, id.as_str().try_into().unwrap()).unwrap().is_some(), "it was taken in");
+    }
+
+    let client = |rest: &str| format!("/_matrix/client/v3/rooms/{}/{rest}", enc(&room));
+    for id in [&message, &member] {
+        for path in ["event", "context"] {
+            alice.get(&client(&format!("{path}/{}", enc(id)))).await.fails(404, "M_NOT_FOUND");
+        }
+        alice.post(&client(&format!("receipt/m.read/{}", enc(id))), json!({})).await.fails(404, "M_NOT_FOUND");
+        alice.get(&format!("/_matrix/client/v1/rooms/{}/relations/{}", enc(&room), enc(id))).await.fails(404, "M_NOT_FOUND");
+    }
+    let everything = [
+        client("messages?dir=b&limit=100"),
+        client("state"),
+        client("members"),
+        format!("/_matrix/client/v3/sync?since={since}"),
+        "/_matrix/client/v3/sync".to_owned(),
+    ];
+    for path in &everything {
+        let answer = alice.get(path).await.ok().to_string();
+        assert!(!answer.contains(&message) && !answer.contains(&member) && !answer.contains("Outlier"), "{path}: {answer}");
+    }
+
+    let server = |path: String| format!("/_matrix/federation/v1/{path}");
+    evil.get(&server(format!("event/{}", enc(&message)))).await.fails(404, "M_NOT_FOUND");
+    for id in [&message, &member] {
+        evil.get(&server(format!("state/{}?event_id={}", enc(&room), enc(id)))).await.fails(404, "M_NOT_FOUND");
+        evil.get(&server(format!("state_ids/{}?event_id={}", enc(&room), enc(id)))).await.fails(404, "M_NOT_FOUND");
+        let path = server(format!("backfill/{}?v={}&limit=10", enc(&room), enc(id)));
+        assert_eq!(evil.get(&path).await.ok()["pdus"], json!([]));
+        let asked = json!({ "earliest_events": [], "latest_events": [id], "limit": 10, "min_depth": 0 });
+        let missing = server(format!("get_missing_events/{}", enc(&room)));
+        let between = evil.ask(Method::POST, &missing, Some(&asked)).await.ok().to_string();
+        assert!(!between.to_lowercase().contains("outlier"), "{between}");
+    }
+}
+
+/// T20: there is no room in which somebody could command the server, and what is said anywhere commands nothing.
+#[tokio::test]
+async fn t20_what_is_said_commands_nothing() {
+    let network = Network::default();
+    let one = running(&network, "one.test");
+    let (root, eve) = (one.hearth.register_admin("root").await, one.hearth.register("eve").await);
+    assert_eq!(root.get("/_matrix/client/v3/joined_rooms").await.ok()["joined_rooms"], json!([]));
+    let room = open_room(&root).await;
+    let evil = Evil::new(&network, &one.hearth);
+    let mallory = "@mallory:evil.test";
+    evil.join(&room, mallory).await;
+    let commands =
+        ["!admin users make-user-admin @mallory:evil.test", "\\!admin users deactivate @eve:one.test", "/admin shutdown"];
+    for (number, command) in commands.into_iter().enumerate() {
+        let (_, event) = evil.message(&room, mallory, command).await;
+        evil.send(&format!("t{number}"), &[event], &[]).await.ok();
+        let path = format!("/_matrix/client/v3/rooms/{}/send/m.room.message/{number}", enc(&room));
+        root.put(&path, json!({ "msgtype": "m.text", "body": command })).await.ok();
+    }
+    one.hearth.settle().await;
+    eve.get("/_matrix/client/v3/account/whoami").await.ok();
+    let page = root.get(&format!("/_matrix/client/v3/rooms/{}/messages?dir=b&limit=100", enc(&room))).await.ok();
+    let said: Vec<&Value> = page["chunk"].as_array().unwrap().iter().filter(|event| event["type"] == "m.room.message").collect();
+    assert_eq!(said.len(), 2 * commands.len(), "nobody answers: {said:?}");
+}

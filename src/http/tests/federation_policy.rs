@@ -12,12 +12,16 @@ use axum::{
     routing::{get, post, put},
 };
 use http::StatusCode;
-use protocol::{keys::SigningKey, sign, version::RoomVersion};
+use protocol::{
+    keys::{POLICY_KEY_ID, SigningKey},
+    sign,
+    version::RoomVersion,
+};
 use serde_json::{Value, json};
 
 use super::{
     federation::{Running, enc, eventually, join, room, running, say},
-    federation_hostile::{EVIL, Evil},
+    federation_hostile::{EVIL, Evil, open_room},
 };
 use crate::testing::{Network, Person, signing_key};
 
@@ -28,8 +32,8 @@ fn policy_key(seed: u8) -> SigningKey {
     SigningKey::from_seed("policy_server", &[seed; 32]).unwrap()
 }
 
-/// Signs all but spam, and what is forged with another key.
-async fn sign_event(State(asked): State<Arc<AtomicUsize>>, event: String) -> (StatusCode, String) {
+/// Signs all but spam, and what is forged with another key. The evil one adds what is not asked for.
+async fn sign_event(State((name, asked)): State<(&'static str, Arc<AtomicUsize>)>, event: String) -> (StatusCode, String) {
     let event: Value = serde_json::from_str(&event).unwrap();
     asked.fetch_add(1, Ordering::SeqCst);
     assert_ne!(event["type"], "m.room.policy", "nobody is asked about this");
@@ -40,8 +44,15 @@ async fn sign_event(State(asked): State<Arc<AtomicUsize>>, event: String) -> (St
     let key = policy_key(if body.contains("forged") { 2 } else { 1 });
     let mut signed = event.as_object().unwrap().clone();
     signed.remove("signatures");
-    sign::cosign_object(&mut signed, RoomVersion::named("11").unwrap(), POLICY.try_into().unwrap(), &key).unwrap();
-    (StatusCode::OK, signed["signatures"].to_string())
+    sign::cosign_object(&mut signed, RoomVersion::named("11").unwrap(), name.try_into().unwrap(), &key).unwrap();
+    let mut signatures = signed["signatures"].clone();
+    if name == EVIL {
+        let key = signing_key(EVIL);
+        let own = key.id();
+        signatures[EVIL][own] = json!("nonsense");
+        signatures["one.test"] = json!({ own: "nonsense" });
+    }
+    (StatusCode::OK, signatures.to_string())
 }
 
 struct PolicyServer {
@@ -52,18 +63,22 @@ struct PolicyServer {
 impl PolicyServer {
     /// Takes the place of a server whose user is in the room.
     fn replacing(network: &Network, now_ms: u64) -> Self {
-        let key = signing_key(POLICY);
-        let mut document = json!({ "server_name": POLICY, "valid_until_ts": now_ms + 1_000_000,
+        Self::named(network, POLICY, now_ms)
+    }
+
+    fn named(network: &Network, name: &'static str, now_ms: u64) -> Self {
+        let key = signing_key(name);
+        let mut document = json!({ "server_name": name, "valid_until_ts": now_ms + 1_000_000,
             "verify_keys": { key.id(): { "key": key.public().to_base64() } }, "old_verify_keys": {} });
-        sign::sign_json(document.as_object_mut().unwrap(), POLICY, &key).unwrap();
+        sign::sign_json(document.as_object_mut().unwrap(), name, &key).unwrap();
         let asked = Arc::new(AtomicUsize::new(0));
         let router = Router::new()
             .route("/_matrix/policy/v1/sign", post(sign_event))
             .route("/_matrix/key/v2/server", get(async move || document.to_string()))
             .route("/_matrix/federation/v1/send/{txn}", put(async || json!({ "pdus": {} }).to_string()))
-            .with_state(Arc::clone(&asked));
+            .with_state((name, Arc::clone(&asked)));
         let router = Arc::new(router);
-        network.connect(POLICY, &router);
+        network.connect(name, &router);
         Self { asked, _router: router }
     }
 
@@ -194,4 +209,42 @@ async fn a_room_without_a_policy_server_that_takes_part_has_none() {
     try_to_say(&alice, &room, "unheard").await.fails(502, "M_UNKNOWN");
     designate(&alice, &room, json!({})).await;
     comes_to_see(&bob, &room, &say(&alice, &room, "heard").await).await;
+}
+
+/// T12: a policy server may have the name of a server whose users' events it signs: its signature stands beside theirs, and it brings no other.
+#[tokio::test]
+async fn t12_a_recommendation_replaces_no_signature() {
+    let network = Network::default();
+    let (one, two) = (running(&network, "one.test"), running(&network, "two.test"));
+    let (alice, bob) = (one.hearth.register("alice").await, two.hearth.register("bob").await);
+    let room = open_room(&alice).await;
+    join(&bob, &room, "one.test").await;
+    let evil = Evil::new(&network, &one.hearth);
+    let mallory = format!("@mallory:{EVIL}");
+    evil.join(&room, &mallory).await;
+    let server = PolicyServer::named(&network, EVIL, one.hearth.server.now_ms());
+    let key = policy_key(1).public().to_base64();
+    designate(&alice, &room, json!({ "via": EVIL, "public_keys": { "ed25519": key } })).await;
+
+    // What it adds beside its signature would spoil those that are there.
+    let fine = say(&alice, &room, "fine").await;
+    comes_to_see(&bob, &room, &fine).await;
+    let (id, event) = evil.message(&room, &mallory, "harmless").await;
+    let own = event["signatures"][EVIL].as_object().unwrap().clone();
+    assert_eq!(evil.send("t1", &[event], &[]).await.ok()["pdus"][&id], json!({}));
+    assert!(sees(&alice, &room, &id).await);
+    assert_eq!(server.asked(), 2);
+    for (event, by) in [(&fine, "one.test"), (&id, EVIL)] {
+        let told = evil.get(&format!("/_matrix/federation/v1/event/{}", enc(event))).await.ok();
+        let signatures = &told["pdus"][0]["signatures"];
+        let has_both = signatures[by].is_object() && signatures[EVIL][POLICY_KEY_ID].is_string();
+        assert!(has_both && !signatures.to_string().contains("nonsense"), "{signatures}");
+        if by == EVIL {
+            assert!(own.iter().all(|(key, signature)| signatures[EVIL][key] == *signature), "{signatures}");
+        }
+    }
+    // Who gets it from here believes it, and need not ask.
+    comes_to_see(&bob, &room, &say(&alice, &room, "next").await).await;
+    comes_to_see(&bob, &room, &id).await;
+    assert_eq!(server.asked(), 3);
 }
