@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use rooms::{
-    Sender, acl, members,
+    Sender, acl, members, partial,
     receipts::{self, Kind, Mark, Thread},
     servers, typing,
 };
@@ -172,15 +172,20 @@ impl Federation {
         Ok(found)
     }
 
-    /// A room that this server is in and lets the other take part, and a user of that in it.
+    /// A room that this server is in and lets the other take part, and a user of that who may be in it.
     fn member(&self, origin: &ServerName, room: &OwnedRoomId, user: &UserId) -> Result<(RoomNo, UserNo)> {
         of(origin, user)?;
         let db = self.store.snapshot();
         let room = self.known(&db, room)?.ok_or(rooms::Error::UnknownRoom)?.no;
-        let no = numbers::number(&db, user)?.ok_or(rooms::Error::NotFound("the user"))?;
-        if !acl::allows(&db, room, origin)? || !members::is_joined(&db, no, room)? {
-            return Err(rooms::Error::Forbidden("the user is not in the room").into());
+        if !acl::allows(&db, room, origin)? || !servers::is_in(&db, room, origin)? {
+            return Err(rooms::Error::Forbidden("the server is not in the room").into());
         }
+        let no = match numbers::number(&db, user)? {
+            Some(no) => no,
+            // Of a member that this server was not told yet it has heard nothing.
+            None if partial::is_partial(&db, room)? => numbers::ensure(&self.store, user)?,
+            None => return Err(rooms::Error::NotFound("the user").into()),
+        };
         Ok((room, no))
     }
 
@@ -241,11 +246,22 @@ impl Federation {
         if id.server_name() != self.name() {
             return Ok(None);
         }
-        let device: Option<OwnedDeviceId> = users::devices::devices(db, user)?.into_iter().next().map(|device| device.id);
         let told = self.sharing(db, user, usize::MAX)?;
+        Ok(Some((self.ask_again(db, user, &id, at)?, told.into_iter().collect())))
+    }
+
+    /// What servers are told that came to share a room with a local user: to ask for the user's devices. None of a user who never had any to tell of.
+    pub(crate) fn introduction(&self, db: &impl Read, user: UserNo) -> Result<Option<Edu>> {
+        let Some(at) = key_changes::last_change(db, user)? else { return Ok(None) };
+        let id = numbers::user_id(db, user)?;
+        if id.server_name() == self.name() { self.ask_again(db, user, &id, at).map(Some) } else { Ok(None) }
+    }
+
+    fn ask_again(&self, db: &impl Read, user: UserNo, id: &UserId, at: Seq) -> Result<Edu> {
+        let device: Option<OwnedDeviceId> = users::devices::devices(db, user)?.into_iter().next().map(|device| device.id);
         let content =
             json!({ "user_id": id, "device_id": device.unwrap_or_else(|| "none".into()), "stream_id": at.0, "prev_id": [] });
-        Ok(Some((Edu::new("m.device_list_update", &content)?, told.into_iter().collect())))
+        Edu::new("m.device_list_update", &content)
     }
 }
 

@@ -119,7 +119,8 @@ impl Error {
 impl Error {
     /// Of two servers' errors the one that tells a user more: a refusal more than silence.
     pub(crate) fn or_more_telling(self, later: Self) -> Self {
-        if matches!(self, Self::Refused(_)) && !matches!(later, Self::Refused(_)) { self } else { later }
+        let tells = |error: &Self| matches!(error, Self::Refused(_) | Self::Refuses(_));
+        if tells(&self) && !tells(&later) { self } else { later }
     }
 }
 

@@ -274,7 +274,12 @@ impl Federation {
     }
 
     /// Stores these events as far as a server has them. One that it does not answer for is not one that it does not have.
-    async fn fetch_events(&self, from: &ServerName, room: &Known, ids: Vec<OwnedEventId>) -> Result<Option<OwnedServerName>> {
+    pub(crate) async fn fetch_events(
+        &self,
+        from: &ServerName,
+        room: &Known,
+        ids: Vec<OwnedEventId>,
+    ) -> Result<Option<OwnedServerName>> {
         let fetched: Vec<Result<Pdus>> = stream::iter(ids)
             .map(|id| async move { self.get(from, v1!("event", id.as_str())).await })
             .buffer_unordered(AT_ONCE)

@@ -44,6 +44,8 @@ const SERVERS_MAX: usize = 5;
 const TIMES_MAX: usize = 1_000;
 /// How long a server may take to say which event is closest to a time.
 const CLOSEST_TIME: Duration = Duration::from_secs(10);
+/// How long another server waits for a state that lacks members.
+const WHOLE_WITHIN: Duration = Duration::from_secs(2);
 /// How often older events are fetched to get at one of a time.
 const TOWARDS_MAX: usize = 10;
 
@@ -99,6 +101,22 @@ impl Federation {
     /// As [`Federation::event_for`].
     pub fn state_ids_for(&self, origin: &ServerName, room: &RoomId, at: &EventId) -> Result<State<OwnedEventId>> {
         self.state_of(origin, room, at, |stored| Ok(stored.header.id.clone()))
+    }
+
+    /// Waits a little for the state before an event, where it lacks members and may soon be whole.
+    ///
+    /// # Errors
+    /// As [`Federation::event_for`].
+    pub async fn state_is_whole(&self, origin: &ServerName, room: &RoomId, at: &EventId) -> Result<()> {
+        let waits = {
+            let db = self.store.snapshot();
+            let (known, no, _) = self.asked_for(&db, origin, room, at)?;
+            partial::is_partial_at(&db, known.no, no)?.then_some(known.no)
+        };
+        if let Some(room) = waits {
+            self.whole_within(room, WHOLE_WITHIN).await?;
+        }
+        Ok(())
     }
 
     fn state_of<T>(
@@ -370,7 +388,8 @@ impl Federation {
         is_own.then(|| raw(&stored.event.json)).transpose()
     }
 
-    fn all_placed(&self, known: &Known, ids: &[OwnedEventId]) -> Result<bool> {
+    /// Whether all these events have their places in the room.
+    pub(crate) fn all_placed(&self, known: &Known, ids: &[OwnedEventId]) -> Result<bool> {
         let db = self.store.snapshot();
         for id in ids {
             if events::placed(&db, known.no, id)?.is_none() {

@@ -127,7 +127,7 @@ impl Federation {
             };
             match done {
                 Ok(()) => return Ok(()),
-                Err(error) if error.is_theirs() => {
+                Err(error) if error.is_theirs() || matches!(error, Error::Refuses(_)) => {
                     tracing::debug!(%error, room = %entering.room, %server, "nothing came of asking a server");
                     last = last.or_more_telling(error);
                 }
@@ -218,7 +218,7 @@ impl Federation {
         let Believed { events: mut outliers, late: late_of_chain } = self.verified(auth_chain, version).await?;
         outliers.extend(state);
         self.put_outliers(&known, outliers).await?;
-        if servers::is_in(&self.store.snapshot(), no, self.name())? {
+        if servers::is_in(&self.store.snapshot(), no, self.name())? && !self.all_placed(&known, &event.event().prev_events)? {
             // What let the user in may not be here yet.
             let gate = self.rooms.at(no);
             let _alone = gate.lock().await;
@@ -235,7 +235,7 @@ impl Federation {
         match entered {
             Outcome::Accepted(_) | Outcome::Duplicate => self.resyncs.due(no),
             Outcome::Rejected(reason) | Outcome::SoftFailed(reason) => {
-                return Err(Error::BadAnswer(format!("a state that refuses the join: {reason}")));
+                return Err(Error::Refuses(format!("The room as {server} tells it refuses the join: {reason}")));
             }
             Outcome::Unsigned(_) | Outcome::Missing(_) => {
                 return Err(Error::BadAnswer("a state without the events that the join cites".to_owned()));

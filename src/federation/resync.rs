@@ -11,12 +11,12 @@ use std::{
 
 use parking_lot::Mutex;
 use rooms::{
-    EventNo, numbers,
+    EventNo, events, numbers,
     partial::{self, Partial},
-    resync::{self, Step},
+    resync::{self, Before, Step},
     servers,
 };
-use ruma::{EventId, OwnedEventId, OwnedServerName};
+use ruma::{EventId, OwnedEventId, OwnedServerName, ServerName};
 use store::{RoomNo, Topic};
 use tokio::{sync::Notify, task::JoinSet};
 
@@ -146,9 +146,11 @@ impl Federation {
         failures: u32,
     ) -> Result<Step> {
         let mut last = Error::NoServer;
+        // More servers know the parent, and what is asked for is the same. Should it be refused, the event itself is asked about the next time.
+        let parent = if failures.is_multiple_of(2) { self.only_parent(known, event)? } else { None };
         for server in self.resync_servers(known, partial, failures)? {
-            let step = match self.fetch_state(&server, known, id, TIMEOUT).await {
-                Ok(state) => self.resync_step(known.no, Some((event, state))).await,
+            let step = match self.fetch_before(&server, known, (event, id), parent.clone()).await {
+                Ok(before) => self.resync_step(known.no, Some(before)).await,
                 Err(error) => Err(error),
             };
             last = match step {
@@ -163,9 +165,36 @@ impl Federation {
         Err(last)
     }
 
-    async fn resync_step(&self, room: RoomNo, before: Option<(EventNo, Vec<OwnedEventId>)>) -> Result<Step> {
+    /// The parent of an event that has only one.
+    fn only_parent(&self, known: &Known, event: EventNo) -> Result<Option<OwnedEventId>> {
+        let stored = events::event(&self.store.snapshot(), known.no, event)?;
+        Ok(match stored.event.prev_events.as_slice() {
+            [parent] => Some(parent.clone()),
+            _ => None,
+        })
+    }
+
+    /// The state before an event, as a server tells it of the event or of its parent.
+    async fn fetch_before(
+        &self,
+        server: &ServerName,
+        known: &Known,
+        (event, id): (EventNo, &EventId),
+        parent: Option<OwnedEventId>,
+    ) -> Result<Before> {
+        let state = self.fetch_state(server, known, parent.as_deref().unwrap_or(id), TIMEOUT).await?;
+        if let Some(parent) = &parent {
+            let late = self.fetch_events(server, known, self.not_here([parent].into_iter())?).await?;
+            if !self.not_here([parent].into_iter())?.is_empty() {
+                return Err(late.map_or_else(|| Error::BadAnswer("the event before was not told".to_owned()), Error::KeysLate));
+            }
+        }
+        Ok(Before { event, state, parent })
+    }
+
+    async fn resync_step(&self, room: RoomNo, before: Option<Before>) -> Result<Step> {
         let store = self.store.clone();
-        let step = move || resync::step(&store, room, before.as_ref().map(|(event, state)| (*event, state.as_slice())));
+        let step = move || resync::step(&store, room, before.as_ref());
         Ok(self.computed(step).await??.durable().await?)
     }
 

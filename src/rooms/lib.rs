@@ -77,6 +77,7 @@ pub const TABLES: &[&TableSpec] = &[
     numbers::ROOM_NOS.spec(),
     numbers::ROOMS.spec(),
     numbers::COUNTERS.spec(),
+    outgoing::ACQUAINTED.spec(),
     outgoing::OUTGOING.spec(),
     partial::COMPLETED.spec(),
     partial::EVENTS.spec(),

@@ -7,9 +7,10 @@ use std::collections::BTreeSet;
 
 use ruma::{OwnedEventId, OwnedServerName, ServerName};
 use serde::{Deserialize, Serialize};
-use store::{Lead, Owner, Preset, Range, Read, RoomNo, Table};
+use store::{Lead, Owner, Preset, Range, Read, RoomNo, Table, UserNo};
+use users::{accounts, numbers as user_numbers};
 
-use crate::{EventNo, Pos, Result, events, head::OpenRoom, servers, state::Root};
+use crate::{EventNo, Pos, Result, events, head::OpenRoom, members, servers, state::Root};
 
 pub(crate) static PARTIAL: Table<RoomNo, Partial> = Table::new(
     "partial_rooms",
@@ -103,6 +104,21 @@ pub fn partial(db: &impl Read, room: RoomNo) -> Result<Option<Partial>> {
 /// As the database says.
 pub fn rooms(db: &impl Read) -> Result<Vec<RoomNo>> {
     Ok(db.range(&PARTIAL, Range::of(&()))?.map(|row| row.map(|(room, _)| room)).collect::<store::Result<_>>()?)
+}
+
+/// Whether a user takes part in a room: as a member, or, while not all are known, as a user of one of its other servers of whom nothing is known there.
+///
+/// # Errors
+/// As the database says.
+pub fn takes_part(db: &impl Read, room: RoomNo, user: UserNo) -> Result<bool> {
+    if members::is_joined(db, user, room)? {
+        return Ok(true);
+    }
+    // Of this server's own users all is known.
+    if !is_partial(db, room)? || members::user_room(db, user, room)?.is_some() || accounts::account(db, user)?.is_some() {
+        return Ok(false);
+    }
+    servers::is_in(db, room, user_numbers::user_id(db, user)?.server_name())
 }
 
 /// Whether the state at an event is partial.

@@ -20,7 +20,7 @@ use users::{
 use crate::{
     Error, EventNo, Pos, Result, Sender,
     events::{self, StoredEvent},
-    threads,
+    partial, threads,
     visibility::Viewer,
 };
 
@@ -164,13 +164,13 @@ pub enum Mark {
 pub fn mark(store: &Store, user: &Sender, room: RoomNo, marks: &[Mark], now_ms: u64) -> Result<Pending<()>> {
     store.transact(&[Lock::Room(room), Lock::User(user.no)], |tx| {
         let mut viewer = Viewer::new(tx, room, &user.id, user.no)?;
-        if !viewer.is_joined() {
-            return Err(Error::Forbidden("You are not in this room"));
-        }
-        let mut found = Vec::with_capacity(marks.len());
-        for mark in marks {
-            found.push((mark, place(tx, room, &mut viewer, mark)?));
-        }
+        // What a user sees of whom nothing is known yet is not known either.
+        let viewer = match viewer.is_joined() {
+            true => Some(&mut viewer),
+            false if partial::takes_part(tx, room, user.no)? => None,
+            false => return Err(Error::Forbidden("You are not in this room")),
+        };
+        let found = places(tx, room, viewer, marks)?;
         for (mark, (event, pos)) in found {
             match mark {
                 Mark::Read { kind, thread, .. } => {
@@ -183,13 +183,25 @@ pub fn mark(store: &Store, user: &Sender, room: RoomNo, marks: &[Mark], now_ms: 
     })
 }
 
+/// The events that marks name, and their places.
+fn places<'m>(
+    db: &impl Read,
+    room: RoomNo,
+    mut viewer: Option<&mut Viewer<'_>>,
+    marks: &'m [Mark],
+) -> Result<Vec<(&'m Mark, (EventNo, Pos))>> {
+    marks.iter().map(|mark| Ok((mark, place(db, room, viewer.as_deref_mut(), mark)?))).collect()
+}
+
 /// The event that a mark names, and its place.
-fn place(db: &impl Read, room: RoomNo, viewer: &mut Viewer<'_>, mark: &Mark) -> Result<(EventNo, Pos)> {
+fn place(db: &impl Read, room: RoomNo, viewer: Option<&mut Viewer<'_>>, mark: &Mark) -> Result<(EventNo, Pos)> {
     let (Mark::Read { event: id, .. } | Mark::FullyRead(id)) = mark;
     let missing = || Error::NotFound("the event");
     let (no, stored) = events::by_id(db, room, id)?.ok_or_else(missing)?;
     let pos = stored.header.pos.ok_or_else(missing)?;
-    if !viewer.sees(db, &stored)? {
+    if let Some(viewer) = viewer
+        && !viewer.sees(db, &stored)?
+    {
         return Err(missing());
     }
     if let Mark::Read { thread, .. } = mark {

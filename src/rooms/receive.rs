@@ -23,7 +23,8 @@ use crate::{
     append::{self, Accepted, Place},
     events::{self, Standing, StoredEvent, Txn},
     head::{self, OpenRoom},
-    numbers, outgoing,
+    numbers,
+    outgoing::{self, Acquainted},
     partial::{self, Entered, Omitted},
     policy::{self, Unsent},
     resolve,
@@ -158,6 +159,8 @@ pub fn enter(
         let outcome = receive_in(&mut open, &join, How { given: Some(before), ..How::default() })?;
         if let Outcome::Accepted(join) = outcome {
             partial::enter(&mut open, &identity.server_name, Entered { join, given, begins }, omitted)?;
+            let pos = open.head.last;
+            outgoing::acquaint(&mut open, pos, &Acquainted::User(user.no))?;
         }
         open.save()?;
         if matches!(outcome, Outcome::Accepted(_)) {

@@ -4,9 +4,9 @@
 //! been known from the start. Once that end has caught up it takes the place of the room's. One bounded write after the other; what is left to do is in
 //! [`crate::partial`], so that it goes on after a restart.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
-use ruma::OwnedEventId;
+use ruma::{EventId, OwnedEventId, OwnedServerName};
 use store::{Lead, Pending, Range, Read as _, RoomNo, Store, Topic};
 
 use crate::{
@@ -14,9 +14,10 @@ use crate::{
     events::{self, Standing, StoredEvent},
     head::{self, OpenRoom},
     members,
+    outgoing::{self, Acquainted},
     partial::{self, EVENTS, End, Noted, PARTIAL, Partial},
-    receive, resolve,
-    state::Root,
+    receive, resolve, servers,
+    state::{self, Root},
     timeline,
 };
 
@@ -34,11 +35,22 @@ pub enum Step {
     Whole,
 }
 
-/// Goes on with making a room whole. `before` is the state before the event that is [`partial::next`], where that lacks it: events that are here.
+/// The state before an event as another server gave it.
+#[derive(Clone, Debug)]
+pub struct Before {
+    /// The event.
+    pub event: EventNo,
+    /// Events that are here: the state before the event, or before its parent.
+    pub state: Vec<OwnedEventId>,
+    /// The event's only parent, which is here, where it is the state before that.
+    pub parent: Option<OwnedEventId>,
+}
+
+/// Goes on with making a room whole. `before` is the state before the event that is [`partial::next`], where that lacks it.
 ///
 /// # Errors
 /// [`Error::Denied`] where that state does not allow the event, so that it cannot be the right one; [`Error::UnknownRoom`], [`Error::TooComplex`].
-pub fn step(store: &Store, room: RoomNo, before: Option<(EventNo, &[OwnedEventId])>) -> Result<Pending<Step>> {
+pub fn step(store: &Store, room: RoomNo, before: Option<&Before>) -> Result<Pending<Step>> {
     head::change(store, room, |open| {
         let Some(mut partial) = open.tx.get(&PARTIAL, &room)? else { return Ok(Step::Whole) };
         // What is judged now is judged by whole states.
@@ -61,19 +73,15 @@ fn exchange(room: &mut OpenRoom<'_, '_>, end: &mut End) {
 }
 
 /// Makes the next events whole. Returns whether there are more.
-fn make_whole(
-    room: &mut OpenRoom<'_, '_>,
-    before: Option<(EventNo, &[OwnedEventId])>,
-    revived: &mut Vec<EventNo>,
-) -> Result<bool> {
+fn make_whole(room: &mut OpenRoom<'_, '_>, before: Option<&Before>, revived: &mut Vec<EventNo>) -> Result<bool> {
     let next = room.tx.range(&EVENTS, Range::of(&Lead((room.no,))))?.take(STEP_MAX + 1);
     let next: Vec<((RoomNo, u32), Noted)> = next.collect::<store::Result<_>>()?;
     for ((_, order), noted) in next.iter().take(STEP_MAX) {
         let stored = events::event(room.tx, room.no, noted.event)?;
-        let before = match (noted.lacks_state, before.filter(|(event, _)| *event == noted.event)) {
+        let before = match (noted.lacks_state, before.filter(|before| before.event == noted.event)) {
             (false, _) => state_before(room, &stored)?,
             (true, None) => return Ok(true),
-            (true, Some((_, ids))) => given(room, &stored, ids)?,
+            (true, Some(before)) => given(room, &stored, before)?,
         };
         if noted.begins {
             room.head.extremities.clear();
@@ -87,12 +95,26 @@ fn make_whole(
 }
 
 /// The state before an event as another server gave it.
-fn given(room: &mut OpenRoom<'_, '_>, stored: &StoredEvent, ids: &[OwnedEventId]) -> Result<Root> {
-    let before = receive::state_of(room, ids)?;
+fn given(room: &mut OpenRoom<'_, '_>, stored: &StoredEvent, before: &Before) -> Result<Root> {
+    let state = receive::state_of(room, &before.state)?;
+    let before = match &before.parent {
+        Some(parent) => after(room, state, parent)?,
+        None => state,
+    };
     match receive::denied_by(room, &stored.event, before, &[])? {
         Some(denied) => Err(Error::Denied(denied)),
         None => Ok(before),
     }
+}
+
+/// The state after an event that has no place in the graph, from that before it.
+fn after(room: &mut OpenRoom<'_, '_>, before: Root, event: &EventId) -> Result<Root> {
+    let (no, stored) = events::by_id(room.tx, room.no, event)?.ok_or(Error::NotFound("the parent"))?;
+    let Some(pair) = stored.event.state_pair() else { return Ok(before) };
+    if stored.rejection().is_some() || receive::denied_by(room, &stored.event, before, &[])?.is_some() {
+        return Ok(before);
+    }
+    state::with(room.tx, room.no, &mut room.head, before, pair, no)
 }
 
 /// The state that the parents of an event lead to; where one was not here when it came, the state that was given for it, which was whole.
@@ -121,15 +143,24 @@ fn again(room: &mut OpenRoom<'_, '_>, noted: Noted, stored: &Arc<StoredEvent>, b
     append::place_again(room, (noted.event, stored), before, standing, noted.older)
 }
 
+fn servers_of(room: &OpenRoom<'_, '_>) -> Result<BTreeSet<OwnedServerName>> {
+    servers::servers(room.tx, room.no)?.collect()
+}
+
 /// The end that has caught up is the room's now: what follows from its state follows from another than the one that was.
 fn finish(room: &mut OpenRoom<'_, '_>, partial: &Partial) -> Result<()> {
     for no in &partial.revived {
         append::show(room, *no)?;
     }
     let pos = room.next_pos()?;
+    let before = servers_of(room)?;
     members::apply(room, partial.whole.state, pos)?;
     room.head.last = timeline::last_until(room.tx, room.no, pos)?.map_or(room.head.last, |newest| newest.pos);
     partial::end(room, partial, pos)?;
+    let found: Vec<OwnedServerName> = servers_of(room)?.difference(&before).cloned().collect();
+    if !found.is_empty() {
+        outgoing::acquaint(room, pos, &Acquainted::Servers(found))?;
+    }
     room.tx.touch(Topic::Room(room.no));
     Ok(())
 }

@@ -7,7 +7,7 @@ use ruma::OwnedUserId;
 use store::{Lead, Lock, Owner, Preset, Range, Read, RoomNo, Seq, Store, Table, Tx, UserNo};
 use users::numbers as user_numbers;
 
-use crate::{Error, Result, members};
+use crate::{Error, Result, partial};
 
 pub(crate) static TYPING: Table<(RoomNo, UserNo), u64> =
     Table::new("typing", "Until when (ms) a user is typing in a room.").owned_by(Owner::Room).read_by(Preset::Scan);
@@ -34,7 +34,7 @@ pub const EXPIRED_MAX: usize = 1_000;
 pub fn set(store: &Store, user: UserNo, room: RoomNo, timeout_ms: Option<u64>, now_ms: u64) -> Result<()> {
     let until_ms = timeout_ms.map(|timeout_ms| now_ms.saturating_add(timeout_ms.min(TIMEOUT_MAX_MS)));
     let change = |tx: &mut Tx<'_>| {
-        if !members::is_joined(tx, user, room)? {
+        if !partial::takes_part(tx, room, user)? {
             return Err(Error::Forbidden("You are not in this room"));
         }
         put(tx, room, user, until_ms, now_ms)
@@ -109,7 +109,7 @@ pub fn users(db: &impl Read, room: RoomNo, now_ms: u64) -> Result<Vec<OwnedUserI
     let mut typing = Vec::new();
     for row in db.range(&TYPING, Range::of(&Lead((room,))))? {
         let ((_, user), until_ms) = row?;
-        if until_ms > now_ms && members::is_joined(db, user, room)? {
+        if until_ms > now_ms && partial::takes_part(db, room, user)? {
             typing.push(user_numbers::user_id(db, user)?);
         }
         if typing.len() == SHOWN_MAX {

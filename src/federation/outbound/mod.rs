@@ -3,6 +3,7 @@
 //! Specification: server-server API, "Transactions". A transaction that was not acknowledged is sent again unchanged; a server that does not answer is waited for, without
 //! costing anything, until it may be asked again or shows life.
 
+mod introductions;
 mod queue;
 mod transaction;
 

@@ -2,7 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use rooms::{EventNo, events, outgoing, servers};
+use rooms::{
+    EventNo, Pos, events,
+    outgoing::{self, Acquainted, Outgoing},
+    servers,
+};
 use ruma::{OwnedServerName, ServerName};
 use serde::{Deserialize, Serialize};
 use store::{Lead, Preset, Range, Read as _, RoomNo, Seq, Snapshot, Table, Tx, UserNo};
@@ -37,7 +41,8 @@ pub(crate) enum Item {
 }
 
 impl Item {
-    fn message(edu: &Edu) -> Result<Self> {
+    /// A message.
+    pub(super) fn message(edu: &Edu) -> Result<Self> {
         Ok(Self::Edu(serde_json::to_string(edu).map_err(|error| Error::Internal(error.to_string()))?))
     }
 }
@@ -45,66 +50,87 @@ impl Item {
 /// Where an item stands in a queue.
 pub(super) type Place = (Seq, u32);
 
+/// What is new in the logs.
+struct News {
+    entries: Vec<Outgoing>,
+    acquainted: Vec<((Pos, RoomNo), Acquainted)>,
+    changed: Vec<(Seq, UserNo)>,
+}
+
+/// What one write puts into queues.
+#[derive(Default)]
+pub(super) struct Filled {
+    reached: BTreeSet<OwnedServerName>,
+    order: u32,
+}
+
+impl Filled {
+    /// Puts an item into the queues of servers.
+    pub(super) fn put(&mut self, tx: &mut Tx<'_>, servers: impl IntoIterator<Item = OwnedServerName>, item: &Item) -> Result<()> {
+        for server in servers {
+            let number = number(tx, &server)?;
+            let seq = tx.seq();
+            tx.put(&QUEUE, &(number, seq, self.order), item)?;
+            self.order += 1;
+            self.reached.insert(server);
+        }
+        Ok(())
+    }
+}
+
 impl Federation {
     /// Takes what is in the log into the queues.
     pub(super) async fn distribute_all(&self) -> Result<()> {
         loop {
             let db = self.store.snapshot();
             let entries = outgoing::oldest(&db, DISTRIBUTED_MAX)?;
+            let acquainted = outgoing::acquainted(&db, DISTRIBUTED_MAX)?;
             let from = db.get(&CURSOR, &KEYS)?.unwrap_or(Seq(0));
             let changed = key_changes::after(&db, from, DISTRIBUTED_MAX)?;
-            if entries.is_empty() && changed.is_empty() {
+            if entries.is_empty() && acquainted.is_empty() && changed.is_empty() {
                 return Ok(());
             }
-            let reached = self.store.transact(&[], |tx| self.distribute(tx, &entries, &changed))?.durable().await?;
+            let news = News { entries, acquainted, changed };
+            let reached = self.store.transact(&[], |tx| self.distribute(tx, &news))?.durable().await?;
             self.outbound.due(reached);
         }
     }
 
     /// Takes entries out of the logs, and into queues where federation is not switched off.
-    fn distribute(
-        &self,
-        tx: &mut Tx<'_>,
-        entries: &[outgoing::Outgoing],
-        changed: &[(Seq, UserNo)],
-    ) -> Result<BTreeSet<OwnedServerName>> {
-        let reached = if self.config.enabled { self.fill(tx, entries, changed)? } else { BTreeSet::new() };
-        outgoing::taken(tx, entries)?;
-        if let Some((last, _)) = changed.last() {
+    fn distribute(&self, tx: &mut Tx<'_>, news: &News) -> Result<BTreeSet<OwnedServerName>> {
+        let mut filled = Filled::default();
+        if self.config.enabled {
+            self.fill(tx, news, &mut filled)?;
+        }
+        outgoing::taken(tx, &news.entries)?;
+        news.acquainted.iter().try_for_each(|(place, _)| outgoing::introduced(tx, *place))?;
+        if let Some((last, _)) = news.changed.last() {
             tx.put(&CURSOR, &KEYS, last)?;
         }
-        Ok(reached)
+        Ok(filled.reached)
     }
 
-    fn fill(
-        &self,
-        tx: &mut Tx<'_>,
-        entries: &[outgoing::Outgoing],
-        changed: &[(Seq, UserNo)],
-    ) -> Result<BTreeSet<OwnedServerName>> {
-        let mut reached = BTreeSet::new();
-        let mut order = 0;
-        for entry in entries {
+    fn fill(&self, tx: &mut Tx<'_>, news: &News, filled: &mut Filled) -> Result<()> {
+        for entry in &news.entries {
             let stored = events::event(tx, entry.room, entry.event)?;
             let mut servers = servers::servers(tx, entry.room)?.collect::<rooms::Result<BTreeSet<_>>>()?;
             servers.extend(outgoing::target(&stored.event).map(ToOwned::to_owned));
             // Who sent it knows of it already.
             servers.remove(stored.event.sender.server_name());
             servers.remove(self.name());
-            for server in servers {
-                put(tx, &server, &mut order, &Item::Event(entry.room, entry.event))?;
-                reached.insert(server);
+            filled.put(tx, servers, &Item::Event(entry.room, entry.event))?;
+            if let Some(user) = self.entered(tx, entry.room, &stored)? {
+                self.introduce(tx, entry.room, &Acquainted::User(user), filled)?;
             }
         }
-        for (seq, user) in changed {
+        for ((_, room), who) in &news.acquainted {
+            self.introduce(tx, *room, who, filled)?;
+        }
+        for (seq, user) in &news.changed {
             let Some((edu, servers)) = self.keys_changed(tx, *user, *seq)? else { continue };
-            let message = Item::message(&edu)?;
-            for server in servers {
-                put(tx, &server, &mut order, &message)?;
-                reached.insert(server);
-            }
+            filled.put(tx, servers, &Item::message(&edu)?)?;
         }
-        Ok(reached)
+        Ok(())
     }
 
     /// Queues a message for servers that must not be lost.
@@ -117,11 +143,9 @@ impl Federation {
         }
         let servers: BTreeSet<OwnedServerName> = messages.iter().map(|(server, _)| server.clone()).collect();
         let queue = |tx: &mut Tx<'_>| -> Result<()> {
-            let mut order = 0;
-            for (server, edu) in messages.iter().filter(|(server, _)| server != self.name()) {
-                put(tx, server, &mut order, &Item::message(edu)?)?;
-            }
-            Ok(())
+            let mut filled = Filled::default();
+            let mut others = messages.iter().filter(|(server, _)| server != self.name());
+            others.try_for_each(|(server, edu)| filled.put(tx, [server.clone()], &Item::message(edu)?))
         };
         self.store.transact(&[], queue)?.durable().await?;
         self.outbound.due(servers);
@@ -175,18 +199,13 @@ fn remove(tx: &mut Tx<'_>, server: u32, places: &[Place]) -> store::Result<()> {
     places.iter().try_for_each(|(seq, order)| tx.delete(&QUEUE, &(server, *seq, *order)))
 }
 
-fn put(tx: &mut Tx<'_>, server: &ServerName, order: &mut u32, item: &Item) -> Result<()> {
-    let number = match tx.latest(&NUMBERS, &server.as_str())? {
-        Some(number) => number,
-        None => {
-            let drawn = tx.draw(&COUNTER, "server")?;
-            tx.put(&NUMBERS, &server.as_str(), &drawn)?;
-            tx.put(&NAMES, &drawn, &server.to_string())?;
-            drawn
-        }
-    };
-    let seq = tx.seq();
-    tx.put(&QUEUE, &(number, seq, *order), item)?;
-    *order += 1;
-    Ok(())
+/// The number of a server, drawn where it has none.
+fn number(tx: &mut Tx<'_>, server: &ServerName) -> Result<u32> {
+    if let Some(number) = tx.latest(&NUMBERS, &server.as_str())? {
+        return Ok(number);
+    }
+    let drawn = tx.draw(&COUNTER, "server")?;
+    tx.put(&NUMBERS, &server.as_str(), &drawn)?;
+    tx.put(&NAMES, &drawn, &server.to_string())?;
+    Ok(drawn)
 }

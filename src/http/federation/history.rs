@@ -61,6 +61,7 @@ struct At {
 async fn state(call: Call<Origin>, request: With<room_state::Request, Nothing>) -> Result<Json<State<Box<RawValue>>>> {
     let (room, At { event_id }) = (request.room_arg(0)?, request.query()?);
     let (server, origin) = (call.server.clone(), call.session.server_name);
+    server.federation.state_is_whole(&origin, &room, &event_id).await?;
     let state = call.server.blocking(move || server.federation.state_for(&origin, &room, &event_id));
     Ok(Json(state.await?))
 }
@@ -74,6 +75,7 @@ struct StateIds {
 async fn state_ids(call: Call<Origin>, request: With<room_state_ids::Request, Nothing>) -> Result<Json<StateIds>> {
     let (room, At { event_id }) = (request.room_arg(0)?, request.query()?);
     let (server, origin) = (call.server.clone(), call.session.server_name);
+    server.federation.state_is_whole(&origin, &room, &event_id).await?;
     let ids = call.server.blocking(move || server.federation.state_ids_for(&origin, &room, &event_id)).await?;
     Ok(Json(StateIds { pdu_ids: ids.state, auth_chain_ids: ids.auth_chain }))
 }

@@ -20,19 +20,22 @@ use super::{
 use crate::testing::{Hearth, Network};
 
 /// An honest server, and before it one that changes what it answers.
-struct Liar {
-    honest: Running,
+pub(super) struct Liar {
+    pub(super) honest: Running,
+    /// The network that the honest one is on.
+    pub(super) backstage: Network,
     _front: Arc<Router>,
 }
 
 /// Puts a server on the network whose answers to the victim are changed by `lie`, which is given their paths.
-fn liar(network: &Network, victim: &Hearth, lie: fn(&str, &mut Value)) -> Liar {
+pub(super) fn liar(network: &Network, victim: &Hearth, lie: fn(&str, &mut Value)) -> Liar {
     let backstage = Network::default();
     let honest = running(&backstage, EVIL);
     backstage.connect(victim.server.name.as_str(), victim.federation());
-    let front = Arc::new(Router::new().fallback(move |request: Request| changed(backstage.clone(), request, lie)));
+    let stage = backstage.clone();
+    let front = Arc::new(Router::new().fallback(move |request: Request| changed(stage.clone(), request, lie)));
     network.connect(EVIL, &front);
-    Liar { honest, _front: front }
+    Liar { honest, backstage, _front: front }
 }
 
 async fn changed(backstage: Network, request: Request, lie: fn(&str, &mut Value)) -> Response {

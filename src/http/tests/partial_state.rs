@@ -171,6 +171,30 @@ async fn a_client_that_wants_all_members_is_woken_once_they_are_known() {
 }
 
 #[tokio::test]
+async fn members_that_are_not_known_yet_type_and_read() {
+    let story = Story::entered("11").await;
+    let Story { bob, erin, room, .. } = &story;
+    let said = say(bob, room, "hello").await;
+    hears(erin, room, &said).await;
+    erin.put(&story.path(&format!("typing/{}", enc(&erin.user_id))), json!({ "typing": true })).await.ok();
+    erin.post(&story.path(&format!("receipt/m.read/{}", enc(&said))), json!({})).await.ok();
+    let told = async |kind: &str| {
+        let lazy = story.lazy(bob, None).await;
+        let told = lazy["rooms"]["join"][room]["ephemeral"]["events"].as_array()?.iter().find(|event| event["type"] == kind)?;
+        Some(told["content"].clone())
+    };
+    let typing = eventually("typing", async || told("m.typing").await.filter(|told| told["user_ids"] != json!([]))).await;
+    assert_eq!(typing["user_ids"], json!([erin.user_id]));
+    let read = eventually("a receipt", async || told("m.receipt").await).await;
+    assert!(read[&said]["m.read"][&erin.user_id].is_object(), "{read}");
+    // Of this server's own users it is known that they are not in it.
+    let dave = story.two.hearth.register("dave").await;
+    dave.put(&story.path(&format!("typing/{}", enc(&dave.user_id))), json!({ "typing": true })).await.fails(403, "M_FORBIDDEN");
+    assert!(story.is_partial());
+    story.told_all().await;
+}
+
+#[tokio::test]
 async fn another_server_of_the_room_is_asked_where_the_first_is_gone() {
     let story = Story::entered("10").await;
     story.network.cut_off("one.test");

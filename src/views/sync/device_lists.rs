@@ -90,7 +90,8 @@ pub fn changes(db: &Snapshot, memory: &Memory, who: &Who, since: Seq) -> Result<
 /// # Errors
 /// As the database says.
 pub fn device_lists(db: &Snapshot, who: &Who, rooms: &[(RoomNo, UserRoom)], since: Seq, moved: &[Moved]) -> Result<DeviceLists> {
-    let mut news = News { db, user: who.user, own: joined(rooms), changed: BTreeSet::new(), left: BTreeSet::new() };
+    let from = Pos::last_of(since);
+    let mut news = News { db, user: who.user, from, own: joined(rooms), changed: BTreeSet::new(), left: BTreeSet::new() };
     news.of_keys(who, since)?;
     for moved in moved {
         news.of_room(moved)?;
@@ -105,6 +106,8 @@ fn joined(rooms: &[(RoomNo, UserRoom)]) -> BTreeSet<RoomNo> {
 struct News<'a> {
     db: &'a Snapshot,
     user: UserNo,
+    /// From where the news are.
+    from: Pos,
     own: BTreeSet<RoomNo>,
     changed: BTreeSet<UserNo>,
     /// Users who left a room that was shared, or whose room was left.
@@ -173,10 +176,16 @@ impl News<'_> {
             match (was_in, is_in) {
                 (false, true) if user != self.user => drop(self.changed.insert(user)),
                 (true, false) => drop(self.left.insert(user)),
+                // Who went and came back was not followed meanwhile.
+                (true, true) if user != self.user && self.came_back(room, user)? => drop(self.changed.insert(user)),
                 _ => {}
             }
         }
         Ok(())
+    }
+
+    fn came_back(&self, room: RoomNo, user: UserNo) -> Result<bool> {
+        Ok(members::user_room(self.db, user, room)?.and_then(|of| of.joined_from).is_some_and(|joined| joined > self.from))
     }
 
     fn of_new_room(&mut self, room: RoomNo, encrypted: bool) -> Result<()> {

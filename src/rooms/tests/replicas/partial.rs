@@ -8,7 +8,7 @@ use protocol::resolve::Events as _;
 use super::*;
 use crate::{
     partial::{self, Omitted},
-    resync::{self, Step},
+    resync::{self, Before, Step},
 };
 
 /// The server that enters.
@@ -122,7 +122,8 @@ impl Entering {
     }
 
     fn step(&self, before: Option<&[OwnedEventId]>) -> Step {
-        resync::step(&self.world.store, self.room, before.map(|ids| (self.join, ids))).unwrap().wait().unwrap()
+        let before = before.map(|state| Before { event: self.join, state: state.to_vec(), parent: None });
+        resync::step(&self.world.store, self.room, before.as_ref()).unwrap().wait().unwrap()
     }
 
     /// All states are those that whole states resolve to, and the room's end is what follows from them.
