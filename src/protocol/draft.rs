@@ -14,6 +14,7 @@ use crate::{
     json::{self, JsonError, Numbers, Object, write_string},
     keys::SigningKey,
     parse::{self, MAX_AUTH_EVENTS, MAX_EVENT_BYTES, MAX_PREV_EVENTS, PduError},
+    power_levels::Memo,
     redact,
     verify::Verified,
     version::{EventIdFormat, RoomVersion},
@@ -136,6 +137,7 @@ pub fn build(version: &RoomVersion, mut draft: Draft, key: &SigningKey, server: 
         redacts: draft.redacts,
         content: parse::raw(content)?,
         json: json.into_boxed_str(),
+        levels: Memo::default(),
     }))
 }
 

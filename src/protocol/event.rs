@@ -4,6 +4,7 @@ use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId};
 use serde_json::value::RawValue;
 
 use crate::json::{JsonError, Object};
+use crate::power_levels::Memo;
 
 /// A persistent data unit whose format, size and ids were checked. Shared as `Arc<Event>`, never changed.
 ///
@@ -34,6 +35,8 @@ pub struct Event {
     pub content: Box<RawValue>,
     /// The whole event in the federation format as canonical JSON, without `unsigned` and, from version 3 on, `event_id`.
     pub json: Box<str>,
+    /// Its power levels, if it is an `m.room.power_levels`.
+    pub(crate) levels: Memo,
 }
 
 impl Event {

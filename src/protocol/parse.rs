@@ -11,6 +11,7 @@ use crate::{
     hash::{self, NOT_SIGNED},
     ids::{self, InvalidId, MAX_ID_BYTES},
     json::{self, JsonError, Numbers, Object},
+    power_levels::Memo,
     redact::redact,
     verify::{Parsed, required_signers},
     version::{EventIdFormat, RoomVersion},
@@ -194,6 +195,7 @@ impl Parts {
             redacts: self.redacts,
             content: self.content,
             json: self.json,
+            levels: Memo::default(),
         })
     }
 }

@@ -1,24 +1,23 @@
 //! Power levels of a room: who has which power, and which power an action needs.
 //!
 //! Specification: `m.room.power_levels` of the client-server API, "Definitions" of the authorisation rules, and
-//! the deprecated formats (strings, floats) of the older room versions. A view reads the content on demand and
-//! copies nothing. A value that the version does not allow is an error, so that whoever asks for a permission
+//! the deprecated formats (strings, floats) of the older room versions. A content is read once. A value that the version does not allow is an error, so that whoever asks for a permission
 //! has to refuse.
 
 mod format;
 
-use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::OnceLock;
 
 use ruma::UserId;
-use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use crate::content::{Text, field, text_field};
 use crate::event::Event;
 use crate::version::RoomVersion;
-use format::LevelFormat;
+use format::{Fields, Levels};
 
 /// What the creator has in a room without `m.room.power_levels`.
 const CREATOR_DEFAULT: i64 = 100;
@@ -102,33 +101,27 @@ impl Named {
     }
 }
 
-/// The top level of the content, each value unread. A `null` is present, and no level.
-#[derive(Clone, Copy, Default, Deserialize)]
-struct Fields<'a> {
-    #[serde(borrow, default, deserialize_with = "present")]
-    users_default: Option<&'a RawValue>,
-    #[serde(borrow, default, deserialize_with = "present")]
-    events_default: Option<&'a RawValue>,
-    #[serde(borrow, default, deserialize_with = "present")]
-    state_default: Option<&'a RawValue>,
-    #[serde(borrow, default, deserialize_with = "present")]
-    ban: Option<&'a RawValue>,
-    #[serde(borrow, default, deserialize_with = "present")]
-    redact: Option<&'a RawValue>,
-    #[serde(borrow, default, deserialize_with = "present")]
-    kick: Option<&'a RawValue>,
-    #[serde(borrow, default, deserialize_with = "present")]
-    invite: Option<&'a RawValue>,
-    #[serde(borrow, default, deserialize_with = "present")]
-    users: Option<&'a RawValue>,
-    #[serde(borrow, default, deserialize_with = "present")]
-    events: Option<&'a RawValue>,
-    #[serde(borrow, default, deserialize_with = "present")]
-    notifications: Option<&'a RawValue>,
+/// The levels in an event's content, read when they are first asked for: a room's every event is judged by them.
+#[derive(Default)]
+pub(crate) struct Memo(OnceLock<Result<Fields, Malformed>>);
+
+impl Memo {
+    fn fields(&self, content: &RawValue) -> Result<&Fields, Malformed> {
+        self.0.get_or_init(|| Fields::read(content)).as_ref().map_err(|malformed| *malformed)
+    }
 }
 
-fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
-    <&RawValue>::deserialize(deserializer).map(Some)
+/// The copy of an event may get another content.
+impl Clone for Memo {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
+}
+
+impl fmt::Debug for Memo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("_")
+    }
 }
 
 /// The power levels of a room by its create and `m.room.power_levels` events.
@@ -137,7 +130,7 @@ pub struct PowerLevels<'a> {
     version: &'a RoomVersion,
     create: Option<&'a Event>,
     /// `None`: the room has no `m.room.power_levels`.
-    fields: Option<Fields<'a>>,
+    fields: Option<&'a Fields>,
 }
 
 impl<'a> PowerLevels<'a> {
@@ -148,7 +141,7 @@ impl<'a> PowerLevels<'a> {
     pub fn new(version: &'a RoomVersion, create: Option<&'a Event>, power_levels: Option<&'a Event>) -> Result<Self, Malformed> {
         let fields = match power_levels {
             None => None,
-            Some(event) => Some(serde_json::from_str(event.content.get()).map_err(|_| Malformed("content"))?),
+            Some(event) => Some(event.levels.fields(&event.content)?),
         };
         Ok(PowerLevels { version, create, fields })
     }
@@ -162,10 +155,10 @@ impl<'a> PowerLevels<'a> {
         if self.version.version_12 && creator() {
             return Ok(Power::Infinite);
         }
-        let Some(fields) = &self.fields else {
+        let Some(fields) = self.fields else {
             return Ok(Power::Level(if creator() { CREATOR_DEFAULT } else { Named::UsersDefault.default_level() }));
         };
-        match self.entry(fields.users, "users", user.as_str())? {
+        match self.entry(fields.users.as_ref(), "users", user.as_str())? {
             Some(level) => Ok(Power::Level(level)),
             None => self.named(Named::UsersDefault).map(Power::Level),
         }
@@ -176,7 +169,7 @@ impl<'a> PowerLevels<'a> {
     /// # Errors
     /// Where the level that applies is malformed.
     pub fn event(&self, kind: &str, is_state: bool) -> Result<i64, Malformed> {
-        let events = self.fields.as_ref().and_then(|fields| fields.events);
+        let events = self.fields.and_then(|fields| fields.events.as_ref());
         match self.entry(events, "events", kind)? {
             Some(level) => Ok(level),
             None => self.named(if is_state { Named::StateDefault } else { Named::EventsDefault }),
@@ -220,7 +213,7 @@ impl<'a> PowerLevels<'a> {
     /// # Errors
     /// Where the level is malformed.
     pub fn notification(&self, kind: &str) -> Result<i64, Malformed> {
-        let notifications = self.fields.as_ref().and_then(|fields| fields.notifications);
+        let notifications = self.fields.and_then(|fields| fields.notifications.as_ref());
         Ok(self.entry(notifications, "notifications", kind)?.unwrap_or(NOTIFICATION_DEFAULT))
     }
 
@@ -237,55 +230,44 @@ impl<'a> PowerLevels<'a> {
     /// # Errors
     /// Where the level is malformed.
     pub fn explicit(&self, name: Named) -> Result<Option<i64>, Malformed> {
-        let Some(fields) = &self.fields else { return Ok(None) };
-        let value = match name {
-            Named::UsersDefault => fields.users_default,
-            Named::EventsDefault => fields.events_default,
-            Named::StateDefault => fields.state_default,
-            Named::Ban => fields.ban,
-            Named::Redact => fields.redact,
-            Named::Kick => fields.kick,
-            Named::Invite => fields.invite,
-        };
-        value.map(|value| self.level(value, name.as_str())).transpose()
+        let level = self.fields.and_then(|fields| fields.named(name));
+        level.map(|level| level.read(self.version).ok_or(Malformed(name.as_str()))).transpose()
     }
 
     /// All entries of `users`. The keys are as in the content: a user id each, where the event passed authorisation.
     ///
     /// # Errors
     /// Where it is no object of levels, as with the others.
-    pub fn users(&self) -> Result<BTreeMap<Cow<'a, str>, i64>, Malformed> {
-        self.entries(self.fields.and_then(|fields| fields.users), "users")
+    pub fn users(&self) -> Result<BTreeMap<&'a str, i64>, Malformed> {
+        self.entries(self.fields.and_then(|fields| fields.users.as_ref()), "users")
     }
 
     /// All entries of `events`.
     ///
     /// # Errors
     /// Where it is no object of levels.
-    pub fn events(&self) -> Result<BTreeMap<Cow<'a, str>, i64>, Malformed> {
-        self.entries(self.fields.and_then(|fields| fields.events), "events")
+    pub fn events(&self) -> Result<BTreeMap<&'a str, i64>, Malformed> {
+        self.entries(self.fields.and_then(|fields| fields.events.as_ref()), "events")
     }
 
     /// All entries of `notifications`.
     ///
     /// # Errors
     /// Where it is no object of levels.
-    pub fn notifications(&self) -> Result<BTreeMap<Cow<'a, str>, i64>, Malformed> {
-        self.entries(self.fields.and_then(|fields| fields.notifications), "notifications")
+    pub fn notifications(&self) -> Result<BTreeMap<&'a str, i64>, Malformed> {
+        self.entries(self.fields.and_then(|fields| fields.notifications.as_ref()), "notifications")
     }
 
-    fn level(&self, value: &RawValue, name: &'static str) -> Result<i64, Malformed> {
-        LevelFormat::of(self.version).level(value).map_err(|_| Malformed(name))
+    fn entry(&self, levels: Option<&Levels>, name: &'static str, key: &str) -> Result<Option<i64>, Malformed> {
+        let Some(levels) = levels else { return Ok(None) };
+        let level = levels.as_ref().ok_or(Malformed(name))?.get(key);
+        level.map(|level| level.read(self.version).ok_or(Malformed(name))).transpose()
     }
 
-    fn entry(&self, map: Option<&RawValue>, name: &'static str, key: &str) -> Result<Option<i64>, Malformed> {
-        let Some(map) = map else { return Ok(None) };
-        LevelFormat::of(self.version).entry(map, key).map_err(|_| Malformed(name))
-    }
-
-    fn entries(&self, map: Option<&'a RawValue>, name: &'static str) -> Result<BTreeMap<Cow<'a, str>, i64>, Malformed> {
-        let Some(map) = map else { return Ok(BTreeMap::new()) };
-        LevelFormat::of(self.version).entries(map).map_err(|_| Malformed(name))
+    fn entries(&self, levels: Option<&'a Levels>, name: &'static str) -> Result<BTreeMap<&'a str, i64>, Malformed> {
+        let Some(levels) = levels else { return Ok(BTreeMap::new()) };
+        let levels = levels.as_ref().ok_or(Malformed(name))?.iter();
+        levels.map(|(key, level)| Ok((&**key, level.read(self.version).ok_or(Malformed(name))?))).collect()
     }
 }
 
@@ -365,7 +347,7 @@ mod tests {
         assert_eq!([levels.event("m.room.name", true), levels.event("m.room.name", false)], [Ok(3); 2]);
         assert_eq!([levels.event("x", true), levels.event("x", false)], [Ok(4), Ok(2)]);
         assert_eq!([levels.notification("room"), levels.notification("x")], [Ok(20), Ok(50)]);
-        assert_eq!(levels.users().unwrap(), BTreeMap::from([("@bob:b".into(), 7)]));
+        assert_eq!(levels.users().unwrap(), BTreeMap::from([("@bob:b", 7)]));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use crate::event::Event;
+use crate::power_levels::Memo;
 use crate::version::RoomVersion;
 
 /// The id of every scenario's create event.
@@ -100,6 +101,7 @@ impl Draft {
             redacts: self.redacts.clone(),
             content: RawValue::from_string(self.content.to_string()).unwrap(),
             json: json.to_string().into(),
+            levels: Memo::default(),
         })
     }
 }

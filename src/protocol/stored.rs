@@ -12,6 +12,7 @@ use crate::{
     event::Event,
     hash,
     parse::PduError,
+    power_levels::Memo,
     version::{EventIdFormat, RoomVersion},
 };
 
@@ -68,6 +69,7 @@ pub fn event(id: OwnedEventId, json: &str, version: &RoomVersion) -> Result<Even
         redacts,
         content: keys.content.to_owned(),
         json: json.into(),
+        levels: Memo::default(),
     })
 }
 

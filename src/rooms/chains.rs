@@ -6,11 +6,11 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    rc::Rc,
     sync::Arc,
 };
 
 use protocol::auth;
-use ruma::EventId;
 use serde::{Deserialize, Serialize};
 use store::{Lead, Owner, Preset, Range, Read, RoomNo, Table};
 
@@ -151,6 +151,12 @@ fn reach_of(room: &mut OpenRoom<'_, '_>, parents: &[Link]) -> Result<NodeNo> {
     Ok(NodeNo(tree::insert_all(room.tx, room.no, &mut room.head, base, &further)?))
 }
 
+/// Events as a resolution keeps them that it reads each only once.
+pub(crate) trait Known {
+    /// An event, and its auth events that are known.
+    fn with_auth_events(&self, no: EventNo) -> Result<(Arc<StoredEvent>, Rc<[EventNo]>)>;
+}
+
 /// The auth difference of states: what is in the full auth chain of some of them but not of all. A state's own events count as part of its
 /// chain if they may be cited.
 ///
@@ -159,10 +165,11 @@ fn reach_of(room: &mut OpenRoom<'_, '_>, parents: &[Link]) -> Result<NodeNo> {
 pub(crate) fn auth_difference(
     db: &impl Read,
     room: RoomNo,
-    conflicted: &[Vec<Arc<StoredEvent>>],
+    conflicted: &[Vec<EventNo>],
+    known: &impl Known,
     shared: impl Fn(EventNo) -> Result<bool>,
 ) -> Result<BTreeSet<EventNo>> {
-    let reaches = conflicted.iter().map(|events| closure(db, room, events)).collect::<Result<Vec<Union>>>()?;
+    let reaches = conflicted.iter().map(|events| closure(known, events)).collect::<Result<Vec<Union>>>()?;
     let mut difference = BTreeSet::new();
     let mut search = Search { db, room, shared, looked_at: 0, known: BTreeMap::new() };
     tree::compare_unions(db, room, &reaches, &mut |chain, of_all, of_some| {
@@ -178,25 +185,24 @@ pub(crate) fn auth_difference(
 }
 
 /// How far these events and their auth chains go in each chain.
-fn closure(db: &impl Read, room: RoomNo, events: &[Arc<StoredEvent>]) -> Result<Union> {
+fn closure(known: &impl Known, events: &[EventNo]) -> Result<Union> {
     let mut reach = Union::default();
     // Many events cite the same.
-    let mut seen: BTreeSet<&EventId> = BTreeSet::new();
+    let mut seen: BTreeSet<EventNo> = BTreeSet::new();
     let mut reached = |link: Link| {
         reach.raise(link.chain, link.place);
         if link.reach != NodeNo(0) {
             reach.roots.insert(link.reach.0);
         }
     };
-    for stored in events {
+    for no in events {
+        let (stored, auth_events) = known.with_auth_events(*no)?;
         if let Some(link) = stored.header.auth {
             reached(link);
             continue;
         }
-        for id in stored.event.auth_events.iter().filter(|id| seen.insert(id)) {
-            if let Some((_, cited)) = events::by_id(db, room, id)? {
-                cited.header.auth.into_iter().for_each(&mut reached);
-            }
+        for no in auth_events.iter().filter(|no| seen.insert(**no)) {
+            known.with_auth_events(*no)?.0.header.auth.into_iter().for_each(&mut reached);
         }
     }
     Ok(reach)

@@ -168,7 +168,7 @@ fn may_invite(room: &OpenRoom<'_, '_>, identity: &Identity) -> Result<Option<Own
     let Ok(needed) = levels.invite().map(Power::Level) else { return Ok(None) };
     let fits = |user: &UserId| user.server_name() == identity.server_name && levels.user(user).is_ok_and(|power| power >= needed);
     let named: BTreeMap<_, _> = levels.users().unwrap_or_default();
-    let named = named.keys().filter_map(|user| OwnedUserId::try_from(user.as_ref()).ok());
+    let named = named.keys().filter_map(|user| OwnedUserId::try_from(*user).ok());
     for user in named.chain(create.iter().map(|create| create.sender.clone())) {
         if fits(&user)
             && let Some(no) = user_numbers::number(room.tx, &user)?

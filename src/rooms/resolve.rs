@@ -3,23 +3,25 @@
 
 use std::{
     cell::RefCell,
-    collections::{BTreeMap, BTreeSet, HashMap, btree_map::Entry},
+    collections::{BTreeMap, BTreeSet, HashMap},
+    rc::Rc,
     sync::Arc,
 };
 
 use protocol::{
     event::Event,
-    resolve::{self, Conflict, Events, StateKey},
+    resolve::{self, Conflict, Source, StateKey},
     version::{RoomVersion, StateResolution},
 };
 use ruma::{EventId, OwnedEventId};
 use store::{Read, RoomNo, Tx};
 
 use crate::{
-    Error, EventNo, Result, chains,
+    Error, EventNo, Result,
+    chains::{self, Known},
     events::{self, Standing, StoredEvent},
     head::OpenRoom,
-    state::{self, Change, Place, Root},
+    state::{self, Place, Root},
 };
 
 /// The state that these events lead to together.
@@ -56,9 +58,10 @@ fn states_after(room: &OpenRoom<'_, '_>, events: &[EventNo]) -> Result<BTreeSet<
 /// [`Error::TooComplex`].
 pub(crate) fn resolve(room: &mut OpenRoom<'_, '_>, states: &[Root]) -> Result<Root> {
     let Resolution { base, places, resolved } = Resolution::of(&*room.tx, room.no, room.version, states)?;
-    let mut changes: BTreeMap<Place, Option<EventNo>> = places.into_iter().map(|place| (place, None)).collect();
-    for ((kind, key), no) in &resolved {
-        changes.insert(state::intern(room.tx, room.no, &mut room.head, (kind, key))?, Some(*no));
+    let mut changes: BTreeMap<Place, Option<EventNo>> = places.keys().map(|place| (*place, None)).collect();
+    for ((kind, key), place, no) in &resolved {
+        let place = place.map_or_else(|| state::intern(room.tx, room.no, &mut room.head, (kind, key)), Ok)?;
+        changes.insert(place, Some(*no));
     }
     state::changed(room.tx, room.no, &mut room.head, base, &changes)
 }
@@ -73,9 +76,10 @@ pub(crate) fn is_resolved(
     state: Root,
 ) -> Result<bool> {
     let Resolution { base, places, resolved } = Resolution::of(db, room, version, states)?;
-    let mut changes: BTreeMap<Place, Option<EventNo>> = places.iter().map(|place| (*place, None)).collect();
-    for ((kind, key), no) in &resolved {
-        let Some(place) = state::place(db, room, kind, key)? else { return Ok(false) };
+    let mut changes: BTreeMap<Place, Option<EventNo>> = places.keys().map(|place| (*place, None)).collect();
+    for ((kind, key), place, no) in &resolved {
+        let place = place.map_or_else(|| state::place(db, room, kind, key), |place| Ok(Some(place)))?;
+        let Some(place) = place else { return Ok(false) };
         changes.insert(place, Some(*no));
     }
     let mut same = state::places_of_difference(db, room, base, state)?.keys().all(|place| changes.contains_key(place));
@@ -85,7 +89,7 @@ pub(crate) fn is_resolved(
     if same {
         return Ok(true);
     }
-    for (state, place) in states.iter().flat_map(|state| places.iter().map(move |place| (state, place))) {
+    for (state, place) in states.iter().flat_map(|state| places.keys().map(move |place| (state, place))) {
         if let Some(no) = state::at(db, room, *state, *place)?
             && events::event(db, room, no)?.rejection().is_some()
         {
@@ -98,8 +102,10 @@ pub(crate) fn is_resolved(
 /// What states resolve to: one of them, but for the places where they differ, where `resolved` stands.
 struct Resolution {
     base: Root,
-    places: BTreeSet<Place>,
-    resolved: BTreeMap<StateKey, EventNo>,
+    /// The places where they differ, with the event that `base` has there.
+    places: BTreeMap<Place, Option<EventNo>>,
+    /// Their places are told where they are among `places`.
+    resolved: Vec<(StateKey, Option<Place>, EventNo)>,
 }
 
 impl Resolution {
@@ -108,19 +114,27 @@ impl Resolution {
         let base = states.first().copied().unwrap_or_default();
         let differences = states.iter().map(|state| state::places_of_difference(db, room, base, *state));
         let differences = differences.collect::<Result<Vec<_>>>()?;
-        let of_base: BTreeMap<Place, Option<EventNo>> =
+        let places: BTreeMap<Place, Option<EventNo>> =
             differences.iter().flatten().map(|(place, (of_base, _))| (*place, *of_base)).collect();
-        let events = |difference: &BTreeMap<Place, Change>| {
-            let own = of_base.iter().map(|(place, of_base)| difference.get(place).map_or(*of_base, |(_, own)| *own));
-            own.flatten().collect::<Vec<EventNo>>()
-        };
-        let sets: Vec<Vec<EventNo>> = differences.iter().map(events).collect();
-        let places: BTreeSet<Place> = of_base.into_keys().collect();
         if places.is_empty() {
-            return Ok(Self { base, places, resolved: BTreeMap::new() });
+            return Ok(Self { base, places, resolved: Vec::new() });
         }
-        let stored = Stored { db, room, version, read: RefCell::default(), failed: RefCell::default() };
-        let resolved = stored.resolve(base, &sets, &places)?;
+        let mut place_of: BTreeMap<EventNo, Place> = BTreeMap::new();
+        let mut sets: Vec<Vec<EventNo>> = Vec::with_capacity(differences.len());
+        for difference in &differences {
+            let own = places.iter().filter_map(|(place, of_base)| {
+                let no = difference.get(place).map_or(*of_base, |(_, own)| *own)?;
+                Some((no, *place))
+            });
+            let set: Vec<(EventNo, Place)> = own.collect();
+            sets.push(set.iter().map(|(no, _)| *no).collect());
+            place_of.extend(set);
+        }
+        let conflicted = place_of.keys().copied().collect();
+        let stored =
+            Stored { db, room, version, read: RefCell::default(), numbers: RefCell::default(), failed: RefCell::default() };
+        let resolved = stored.resolve(base, conflicted, &sets, &places)?;
+        let resolved = resolved.into_iter().map(|(key, no)| (key, place_of.get(&no).copied(), no)).collect();
         Ok(Self { base, places, resolved })
     }
 }
@@ -131,105 +145,81 @@ struct Stored<'a, R> {
     room: RoomNo,
     version: &'static RoomVersion,
     /// Events that were read, for each is asked for many times.
-    read: RefCell<HashMap<OwnedEventId, Option<Numbered>>>,
+    read: RefCell<HashMap<EventNo, Numbered>>,
+    /// The numbers of auth events that were looked for.
+    numbers: RefCell<HashMap<OwnedEventId, Option<EventNo>>>,
     /// Why an answer was wrong.
     failed: RefCell<Option<Error>>,
 }
 
-/// An event with its number.
-type Numbered = (EventNo, Arc<StoredEvent>);
+/// An event, and the numbers of its auth events that are known.
+type Numbered = (Arc<StoredEvent>, Rc<[EventNo]>);
 
 impl<R: Read> Stored<'_, R> {
-    /// `sets` are the events of each state where they differ.
-    fn resolve(&self, base: Root, sets: &[Vec<EventNo>], places: &BTreeSet<Place>) -> Result<BTreeMap<StateKey, EventNo>> {
-        let conflict = self.conflict(base, sets, places)?;
+    /// `sets` are the events of each state where they differ, and `conflicted` all of them.
+    fn resolve(
+        &self,
+        base: Root,
+        conflicted: BTreeSet<EventNo>,
+        sets: &[Vec<EventNo>],
+        places: &BTreeMap<Place, Option<EventNo>>,
+    ) -> Result<BTreeMap<StateKey, EventNo>> {
+        let mut conflict = Conflict::of_events(conflicted);
+        if self.version.resolution != StateResolution::V1 {
+            let shared = |no: EventNo| self.is_shared(base, places, no);
+            conflict.auth_difference = chains::auth_difference(self.db, self.room, sets, self, shared)?;
+        }
+        if self.version.resolution == StateResolution::V2_1 {
+            conflict.subgraph = self.subgraph(&conflict.conflicted)?;
+        }
         let unconflicted = |kind: &str, key: &str| self.ok(self.unconflicted(base, places, kind, key)).flatten();
         let resolved = resolve::resolve(self.version, &conflict, unconflicted, self);
         if let Some(error) = self.failed.take() {
             return Err(error);
         }
-        let resolved = resolved.map_err(|_| Error::TooComplex)?;
-        let number = |(pair, id): (StateKey, OwnedEventId)| match self.stored(&id)? {
-            Some((no, _)) => Ok((pair, no)),
-            None => Err(Error::NotFound("a resolved event")),
-        };
-        resolved.into_iter().map(number).collect()
+        resolved.map_err(|_| Error::TooComplex)
     }
 
-    fn conflict(&self, base: Root, sets: &[Vec<EventNo>], places: &BTreeSet<Place>) -> Result<Conflict> {
-        let mut conflict = Conflict::default();
-        // Each is read once, though several states may have it.
-        let mut read: BTreeMap<EventNo, Arc<StoredEvent>> = BTreeMap::new();
-        for no in sets.iter().flatten() {
-            if let Entry::Vacant(entry) = read.entry(*no) {
-                let stored = entry.insert(self.numbered(*no)?);
-                let id = &stored.header.id;
-                if let Some((kind, key)) = stored.event.state_pair() {
-                    conflict.conflicted.entry((kind.to_owned(), key.to_owned())).or_default().insert(id.clone());
-                }
-            }
+    /// The conflicted state subgraph, for which only what leads to a conflicted event is walked.
+    fn subgraph(&self, conflicted: &BTreeSet<EventNo>) -> Result<BTreeSet<EventNo>> {
+        let mut events = Vec::with_capacity(conflicted.len());
+        for no in conflicted {
+            events.push(self.with_auth_events(*no)?.0);
         }
-        let oldest = read.keys().next().copied().unwrap_or_default();
-        if self.version.resolution == StateResolution::V1 {
-            return Ok(conflict);
+        let places = chains::first_places(events.iter());
+        let leading = Leading { stored: self, conflicted, places, known: RefCell::default() };
+        let subgraph = resolve::conflicted_subgraph(conflicted, &leading);
+        if let Some(error) = self.failed.take() {
+            return Err(error);
         }
-        let shared = |no: EventNo| self.is_shared(base, places, no);
-        let of_states: Vec<Vec<Arc<StoredEvent>>> =
-            sets.iter().map(|set| set.iter().filter_map(|no| read.get(no)).cloned().collect()).collect();
-        for no in chains::auth_difference(self.db, self.room, &of_states, shared)? {
-            conflict.auth_difference.insert(self.numbered(no)?.header.id.clone());
-        }
-        if self.version.resolution == StateResolution::V2_1 {
-            let ids: BTreeSet<OwnedEventId> = conflict.conflicted.values().flatten().cloned().collect();
-            let places = chains::first_places(read.values());
-            let subgraph = resolve::conflicted_subgraph(&ids, &|id: &EventId| {
-                let leading = self.stored(id).and_then(|stored| match stored {
-                    // What an event cites has a lower number: below the oldest conflicted event nothing leads to one.
-                    Some((no, _)) if no < oldest => Ok(None),
-                    Some((_, stored)) if !ids.contains(id) && !self.leads_to_any(&stored, &places)? => Ok(None),
-                    stored => Ok(stored.map(|(_, stored)| Arc::clone(&stored.event))),
-                });
-                self.ok(leading).flatten()
-            });
-            conflict.subgraph = subgraph.map_err(|_| Error::TooComplex)?;
-        }
-        Ok(conflict)
-    }
-
-    fn leads_to_any(&self, stored: &StoredEvent, places: &[(u32, u32)]) -> Result<bool> {
-        chains::leads_to_any(self.db, self.room, &stored.header, places)
+        subgraph.map_err(|_| Error::TooComplex)
     }
 
     /// Whether an event is in all states.
-    fn is_shared(&self, base: Root, places: &BTreeSet<Place>, no: EventNo) -> Result<bool> {
+    fn is_shared(&self, base: Root, places: &BTreeMap<Place, Option<EventNo>>, no: EventNo) -> Result<bool> {
         let stored = events::event(self.db, self.room, no)?;
         let Some((kind, key)) = stored.event.state_pair() else { return Ok(false) };
         let Some(place) = state::place(self.db, self.room, kind, key)? else { return Ok(false) };
-        Ok(!places.contains(&place) && state::at(self.db, self.room, base, place)? == Some(no))
+        Ok(!places.contains_key(&place) && state::at(self.db, self.room, base, place)? == Some(no))
     }
 
-    fn unconflicted(&self, base: Root, places: &BTreeSet<Place>, kind: &str, key: &str) -> Result<Option<OwnedEventId>> {
+    fn unconflicted(
+        &self,
+        base: Root,
+        places: &BTreeMap<Place, Option<EventNo>>,
+        kind: &str,
+        key: &str,
+    ) -> Result<Option<EventNo>> {
         let Some(place) = state::place(self.db, self.room, kind, key)? else { return Ok(None) };
-        if places.contains(&place) {
-            return Ok(None);
-        }
-        let no = state::at(self.db, self.room, base, place)?;
-        no.map(|no| Ok(events::event(self.db, self.room, no)?.header.id.clone())).transpose()
+        if places.contains_key(&place) { Ok(None) } else { state::at(self.db, self.room, base, place) }
     }
 
-    /// An event of the conflict, which will be asked for again.
-    fn numbered(&self, no: EventNo) -> Result<Arc<StoredEvent>> {
-        let stored = events::event(self.db, self.room, no)?;
-        self.read.borrow_mut().insert(stored.header.id.clone(), Some((no, Arc::clone(&stored))));
-        Ok(stored)
-    }
-
-    fn stored(&self, id: &EventId) -> Result<Option<Numbered>> {
-        if let Some(read) = self.read.borrow().get(id) {
-            return Ok(read.clone());
+    fn number(&self, id: &EventId) -> Result<Option<EventNo>> {
+        if let Some(number) = self.numbers.borrow().get(id) {
+            return Ok(*number);
         }
-        let found = events::by_id(self.db, self.room, id)?;
-        self.read.borrow_mut().insert(id.to_owned(), found.clone());
+        let found = events::find(self.db, id)?.filter(|(room, _)| *room == self.room).map(|(_, no)| no);
+        self.numbers.borrow_mut().insert(id.to_owned(), found);
         Ok(found)
     }
 
@@ -243,13 +233,89 @@ impl<R: Read> Stored<'_, R> {
     }
 }
 
-impl<R: Read> Events for Stored<'_, R> {
-    fn event(&self, id: &EventId) -> Option<Arc<Event>> {
-        self.ok(self.stored(id)).flatten().map(|(_, stored)| Arc::clone(&stored.event))
+impl<R: Read> Known for Stored<'_, R> {
+    fn with_auth_events(&self, no: EventNo) -> Result<Numbered> {
+        if let Some(read) = self.read.borrow().get(&no) {
+            return Ok(read.clone());
+        }
+        let stored = events::event(self.db, self.room, no)?;
+        let mut auth_events = Vec::with_capacity(stored.event.auth_events.len());
+        for id in &stored.event.auth_events {
+            auth_events.extend(self.number(id)?);
+        }
+        let read: Numbered = (stored, auth_events.into());
+        self.read.borrow_mut().insert(no, read.clone());
+        Ok(read)
+    }
+}
+
+impl<R: Read> Source for Stored<'_, R> {
+    type Id = EventNo;
+
+    fn named(&self, id: &EventId) -> Option<EventNo> {
+        self.ok(self.number(id)).flatten()
     }
 
-    fn rejected(&self, id: &EventId) -> bool {
-        let stored = self.ok(self.stored(id)).flatten();
-        stored.is_some_and(|(_, stored)| matches!(stored.header.standing, Standing::Rejected(_)))
+    fn event(&self, no: &EventNo) -> Option<Arc<Event>> {
+        self.ok(self.with_auth_events(*no)).map(|(stored, _)| Arc::clone(&stored.event))
+    }
+
+    fn auth_events(&self, no: &EventNo, _: &Event) -> Rc<[EventNo]> {
+        self.ok(self.with_auth_events(*no)).map(|(_, auth_events)| auth_events).unwrap_or_default()
+    }
+
+    fn rejected(&self, no: &EventNo) -> bool {
+        let read = self.ok(self.with_auth_events(*no));
+        read.is_some_and(|(stored, _)| matches!(stored.header.standing, Standing::Rejected(_)))
+    }
+}
+
+/// A room's stored events without what leads to no conflicted event.
+struct Leading<'a, R> {
+    stored: &'a Stored<'a, R>,
+    conflicted: &'a BTreeSet<EventNo>,
+    /// The first conflicted events of the chains that have any.
+    places: Vec<(u32, u32)>,
+    /// What was found out of others.
+    known: RefCell<HashMap<EventNo, bool>>,
+}
+
+impl<R: Read> Leading<'_, R> {
+    fn leads(&self, no: EventNo) -> Result<bool> {
+        // What an event cites has a lower number: below the oldest conflicted event nothing leads to one.
+        if self.conflicted.first().is_none_or(|oldest| no < *oldest) {
+            return Ok(false);
+        }
+        if self.conflicted.contains(&no) {
+            return Ok(true);
+        }
+        if let Some(known) = self.known.borrow().get(&no) {
+            return Ok(*known);
+        }
+        let Stored { db, room, .. } = self.stored;
+        let leads = chains::leads_to_any(*db, *room, &self.stored.with_auth_events(no)?.0.header, &self.places)?;
+        self.known.borrow_mut().insert(no, leads);
+        Ok(leads)
+    }
+}
+
+impl<R: Read> Source for Leading<'_, R> {
+    type Id = EventNo;
+
+    fn named(&self, id: &EventId) -> Option<EventNo> {
+        self.stored.named(id)
+    }
+
+    fn event(&self, no: &EventNo) -> Option<Arc<Event>> {
+        self.stored.event(no)
+    }
+
+    fn auth_events(&self, no: &EventNo, event: &Event) -> Rc<[EventNo]> {
+        let all = self.stored.auth_events(no, event);
+        all.iter().copied().filter(|no| self.stored.ok(self.leads(*no)).unwrap_or_default()).collect()
+    }
+
+    fn rejected(&self, no: &EventNo) -> bool {
+        self.stored.rejected(no)
     }
 }

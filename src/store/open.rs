@@ -62,6 +62,15 @@ impl Store {
         Self::open_in(&Config::in_memory(server_name), tables, &[], Place::Memory, false)
     }
 
+    /// A store in memory with caches of another size than tests have, for benchmarks.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn in_memory_with(server_name: &str, tables: &[&'static TableSpec], memory_bytes: usize) -> Result<Self> {
+        let config = Config { memory_bytes, ..Config::in_memory(server_name) };
+        Self::open_in(&config, tables, &[], Place::Memory, false)
+    }
+
     /// A store in memory that publishes each write where it is made: what others see when does not depend on how threads are
     /// scheduled. For simulations, which must go the same way again.
     ///

@@ -1,6 +1,5 @@
 //! `m.room.power_levels`: rule 10.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use ruma::UserId;
@@ -9,7 +8,7 @@ use super::rules::{Grant, Rule};
 use super::{Denied, Room, State};
 use crate::power_levels::{Malformed, Named, Power, PowerLevels, is_creator};
 
-type Levels<'a> = BTreeMap<Cow<'a, str>, i64>;
+type Levels<'a> = BTreeMap<&'a str, i64>;
 
 /// `current` are the room's levels, or `None` where it has no `m.room.power_levels`; `power` is the sender's by them.
 pub(super) fn authorize<S: State>(room: &Room<'_, S>, current: Option<&PowerLevels<'_>>, power: Power) -> Result<Grant, Denied> {
@@ -47,7 +46,7 @@ fn check_users<'b, S: State>(room: &Room<'_, S>, new: &PowerLevels<'b>) -> Resul
     let users = new.users().map_err(|malformed| room.malformed(Rule::LevelsUsers, malformed))?;
     for user in users.keys() {
         // Rule 10.3.
-        let Ok(user) = <&UserId>::try_from(user.as_ref()) else {
+        let Ok(user) = <&UserId>::try_from(*user) else {
             return Err(room.denied(Rule::LevelsUsers, "a key of users is no user id"));
         };
         // Rule 10.4.
@@ -121,5 +120,5 @@ fn check_user_changes<S: State>(room: &Room<'_, S>, current: &Levels<'_>, new: &
 
 /// The entries of `these` that `others` lacks or has with another level.
 fn changed<'m>(these: &'m Levels<'_>, others: &'m Levels<'_>) -> impl Iterator<Item = (&'m str, i64)> {
-    these.iter().filter(|(key, level)| others.get(*key) != Some(level)).map(|(key, level)| (key.as_ref(), *level))
+    these.iter().filter(|(key, level)| others.get(*key) != Some(level)).map(|(key, level)| (*key, *level))
 }

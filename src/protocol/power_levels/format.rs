@@ -1,136 +1,108 @@
 //! How power levels are written: integers, and in older room versions also strings and floats.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fmt;
 
-use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Visitor};
-use serde_json::value::RawValue;
+use serde::{Deserialize, Deserializer};
+use serde_json::{Value, value::RawValue};
 
+use super::{Malformed, Named};
 use crate::content::Text;
 use crate::version::RoomVersion;
 
-/// How a room version writes levels.
-#[derive(Clone, Copy)]
-pub(super) enum LevelFormat {
-    /// From version 10 on: integers.
-    Integer,
-    /// Versions 6 to 9: also integers in strings, with sign and white space.
-    String,
-    /// Versions 1 to 5: also floats, truncated.
-    Float,
+/// A value where a level is expected, whatever room version it is of.
+pub(super) enum Level {
+    Integer(i64),
+    /// An integer above all levels.
+    Large,
+    Float(f64),
+    Text(Box<str>),
+    /// What is a level in no version.
+    Other,
 }
 
-impl LevelFormat {
-    pub(super) fn of(version: &RoomVersion) -> Self {
-        if version.integer_power_levels {
-            LevelFormat::Integer
-        } else if version.strict_json {
-            LevelFormat::String
-        } else {
-            LevelFormat::Float
+impl Level {
+    fn of(value: &RawValue) -> Self {
+        match serde_json::from_str(value.get()) {
+            Ok(Value::String(text)) => Level::Text(text.into()),
+            Ok(Value::Number(number)) => match (number.as_i64(), number.as_f64()) {
+                (Some(integer), _) => Level::Integer(integer),
+                (None, _) if number.is_u64() => Level::Large,
+                (None, Some(float)) => Level::Float(float),
+                (None, None) => Level::Other,
+            },
+            _ => Level::Other,
         }
     }
 
-    /// Reads one level.
-    pub(super) fn level(self, value: &RawValue) -> serde_json::Result<i64> {
-        self.deserialize(&mut serde_json::Deserializer::from_str(value.get()))
-    }
-
-    /// Reads one entry of an object of levels; the others may be malformed.
-    pub(super) fn entry(self, map: &RawValue, key: &str) -> serde_json::Result<Option<i64>> {
-        serde_json::Deserializer::from_str(map.get()).deserialize_map(EntryVisitor { key, format: self })
-    }
-
-    /// Reads an object of levels.
-    pub(super) fn entries(self, map: &RawValue) -> serde_json::Result<BTreeMap<Cow<'_, str>, i64>> {
-        serde_json::Deserializer::from_str(map.get()).deserialize_map(EntriesVisitor { format: self })
-    }
-}
-
-impl<'de> DeserializeSeed<'de> for LevelFormat {
-    type Value = i64;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<i64, D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl Visitor<'_> for LevelFormat {
-    type Value = i64;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a power level")
-    }
-
-    fn visit_i64<E: Error>(self, level: i64) -> Result<i64, E> {
-        Ok(level)
-    }
-
-    fn visit_u64<E: Error>(self, level: u64) -> Result<i64, E> {
+    /// The level, where the version has this format.
+    pub(super) fn read(&self, version: &RoomVersion) -> Option<i64> {
+        let (texts, floats) = (!version.integer_power_levels, !version.strict_json);
         match self {
-            LevelFormat::Float => Ok(i64::try_from(level).unwrap_or(i64::MAX)),
-            LevelFormat::Integer | LevelFormat::String => i64::try_from(level).map_err(E::custom),
-        }
-    }
-
-    fn visit_f64<E: Error>(self, level: f64) -> Result<i64, E> {
-        match self {
-            // A cast to an integer truncates, and saturates at what an `i64` can hold.
-            LevelFormat::Float => Ok(level as i64),
-            LevelFormat::Integer | LevelFormat::String => Err(E::custom("a float")),
-        }
-    }
-
-    fn visit_str<E: Error>(self, level: &str) -> Result<i64, E> {
-        match self {
-            LevelFormat::Integer => Err(E::custom("a string")),
-            LevelFormat::String | LevelFormat::Float => level.trim().parse().map_err(E::custom),
+            Level::Integer(level) => Some(*level),
+            // Versions 6 to 9: also integers in strings, with sign and white space.
+            Level::Text(text) if texts => text.trim().parse().ok(),
+            // Versions 1 to 5: also floats, truncated. A cast to an integer truncates, and saturates at what an `i64` can hold.
+            Level::Float(level) if floats => Some(*level as i64),
+            Level::Large if floats => Some(i64::MAX),
+            _ => None,
         }
     }
 }
 
-struct EntryVisitor<'k> {
-    key: &'k str,
-    format: LevelFormat,
+/// An object of levels; `None` where there is something else. Some of the levels may be malformed.
+pub(super) type Levels = Option<BTreeMap<Box<str>, Level>>;
+
+fn levels(map: &RawValue) -> Levels {
+    let entries: BTreeMap<Text<'_>, &RawValue> = serde_json::from_str(map.get()).ok()?;
+    Some(entries.into_iter().map(|(key, value)| (key.0.into(), Level::of(value))).collect())
 }
 
-impl<'de> Visitor<'de> for EntryVisitor<'_> {
-    type Value = Option<i64>;
+/// The content of an `m.room.power_levels`, read once.
+pub(super) struct Fields {
+    named: [Option<Level>; Named::ALL.len()],
+    pub(super) users: Option<Levels>,
+    pub(super) events: Option<Levels>,
+    pub(super) notifications: Option<Levels>,
+}
 
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object of power levels")
+impl Fields {
+    pub(super) fn read(content: &RawValue) -> Result<Self, Malformed> {
+        let raw: RawFields<'_> = serde_json::from_str(content.get()).map_err(|_| Malformed("content"))?;
+        let named = [raw.users_default, raw.events_default, raw.state_default, raw.ban, raw.redact, raw.kick, raw.invite];
+        let [users, events, notifications] = [raw.users, raw.events, raw.notifications].map(|map| map.map(levels));
+        Ok(Fields { named: named.map(|value| value.map(Level::of)), users, events, notifications })
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut found = None;
-        while let Some(Text(key)) = map.next_key()? {
-            if key == self.key {
-                found = Some(map.next_value_seed(self.format)?);
-            } else {
-                map.next_value::<IgnoredAny>()?;
-            }
-        }
-        Ok(found)
+    pub(super) fn named(&self, name: Named) -> Option<&Level> {
+        self.named.get(name as usize).and_then(Option::as_ref)
     }
 }
 
-struct EntriesVisitor {
-    format: LevelFormat,
+/// The top level of the content, each value unread. A `null` is present, and no level.
+#[derive(Deserialize)]
+struct RawFields<'a> {
+    #[serde(borrow, default, deserialize_with = "present")]
+    users_default: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    events_default: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    state_default: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    ban: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    redact: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    kick: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    invite: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    users: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    events: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    notifications: Option<&'a RawValue>,
 }
 
-impl<'de> Visitor<'de> for EntriesVisitor {
-    type Value = BTreeMap<Cow<'de, str>, i64>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object of power levels")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut entries = BTreeMap::new();
-        while let Some(Text(key)) = map.next_key()? {
-            entries.insert(key, map.next_value_seed(self.format)?);
-        }
-        Ok(entries)
-    }
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
+    <&RawValue>::deserialize(deserializer).map(Some)
 }

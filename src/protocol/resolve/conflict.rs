@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use ruma::{EventId, OwnedEventId};
+use ruma::OwnedEventId;
 
-use super::{Events, StateKey, StateMap, Unresolvable, known};
+use super::{Events, Source, StateKey, StateMap, Unresolvable, known};
 use crate::event::Event;
 use crate::version::{RoomVersion, StateResolution};
 
@@ -13,15 +13,23 @@ use crate::version::{RoomVersion, StateResolution};
 pub const CHAIN_LIMIT: usize = 1 << 20;
 
 /// What resolution works on.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Conflict {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Conflict<I = OwnedEventId> {
     /// The conflicted state set: the events of every entry in which the states differ. An entry that some
     /// states lack may have a single one.
-    pub conflicted: BTreeMap<StateKey, BTreeSet<OwnedEventId>>,
+    pub conflicted: BTreeSet<I>,
     /// The auth difference ([`auth_difference`]). Room version 1 does not use it.
-    pub auth_difference: BTreeSet<OwnedEventId>,
+    pub auth_difference: BTreeSet<I>,
     /// The conflicted state subgraph ([`conflicted_subgraph`]). Only version 12 uses it.
-    pub subgraph: BTreeSet<OwnedEventId>,
+    pub subgraph: BTreeSet<I>,
+}
+
+impl<I> Conflict<I> {
+    /// These conflicted events without anything else.
+    #[must_use]
+    pub fn of_events(conflicted: BTreeSet<I>) -> Self {
+        Conflict { conflicted, auth_difference: BTreeSet::new(), subgraph: BTreeSet::new() }
+    }
 }
 
 impl Conflict {
@@ -29,17 +37,16 @@ impl Conflict {
     pub(super) fn of_states(
         version: &RoomVersion,
         states: &[StateMap],
-        conflicted: BTreeMap<StateKey, BTreeSet<OwnedEventId>>,
+        conflicted: BTreeSet<OwnedEventId>,
         events: &impl Events,
     ) -> Result<Conflict, Unresolvable> {
-        let mut conflict = Conflict { conflicted, ..Conflict::default() };
+        let mut conflict = Conflict::of_events(conflicted);
         if version.resolution == StateResolution::V1 {
             return Ok(conflict);
         }
         conflict.auth_difference = auth_difference(states.iter().map(|state| state.values()), events)?;
         if version.resolution == StateResolution::V2_1 {
-            let ids = conflict.conflicted.values().flatten().cloned().collect();
-            conflict.subgraph = conflicted_subgraph(&ids, events)?;
+            conflict.subgraph = conflicted_subgraph(&conflict.conflicted, events)?;
         }
         Ok(conflict)
     }
@@ -109,22 +116,22 @@ fn chain<'a>(
 ///
 /// # Errors
 /// [`Unresolvable::TooLong`], or [`Unresolvable::Missing`] where a conflicted event is not known.
-pub fn conflicted_subgraph(
-    conflicted: &BTreeSet<OwnedEventId>,
-    events: &impl Events,
-) -> Result<BTreeSet<OwnedEventId>, Unresolvable> {
+pub fn conflicted_subgraph<S: Source>(conflicted: &BTreeSet<S::Id>, source: &S) -> Result<BTreeSet<S::Id>, Unresolvable<S::Id>> {
     // Edges from auth events back to those that cite them, of all that the conflicted events lead to.
-    let mut cited_by: BTreeMap<OwnedEventId, Vec<OwnedEventId>> = BTreeMap::new();
-    let mut unvisited: Vec<Arc<Event>> = conflicted.iter().map(|id| known(events, id)).collect::<Result<_, _>>()?;
-    let mut visited: BTreeSet<OwnedEventId> = conflicted.clone();
-    while let Some(event) = unvisited.pop() {
-        for id in &event.auth_events {
+    let mut cited_by: BTreeMap<S::Id, Vec<S::Id>> = BTreeMap::new();
+    let mut unvisited = Vec::with_capacity(conflicted.len());
+    for id in conflicted {
+        unvisited.push((id.clone(), known(source, id)?));
+    }
+    let mut visited = conflicted.clone();
+    while let Some((citing, event)) = unvisited.pop() {
+        for id in source.auth_events(&citing, &event).iter() {
             if visited.contains(id) {
-                cited_by.entry(id.clone()).or_default().push(event.id.clone());
-            } else if let Some(auth_event) = events.event(id) {
-                cited_by.entry(id.clone()).or_default().push(event.id.clone());
+                cited_by.entry(id.clone()).or_default().push(citing.clone());
+            } else if let Some(auth_event) = source.event(id) {
+                cited_by.entry(id.clone()).or_default().push(citing.clone());
                 visited.insert(id.clone());
-                unvisited.push(auth_event);
+                unvisited.push((id.clone(), auth_event));
             }
         }
         if visited.len() > CHAIN_LIMIT {
@@ -136,13 +143,11 @@ pub fn conflicted_subgraph(
 }
 
 /// The targets that something leads to, and all that leads to them.
-fn lead_to(targets: &BTreeSet<OwnedEventId>, cited_by: &BTreeMap<OwnedEventId, Vec<OwnedEventId>>) -> BTreeSet<OwnedEventId> {
-    let citing = |id: &EventId| cited_by.get(id).into_iter().flatten();
-    let mut leading: BTreeSet<OwnedEventId> = BTreeSet::new();
-    let mut unvisited: Vec<&OwnedEventId> = targets.iter().filter(|target| citing(target).next().is_some()).collect();
-    leading.extend(unvisited.iter().copied().cloned());
+fn lead_to<I: Clone + Ord>(targets: &BTreeSet<I>, cited_by: &BTreeMap<I, Vec<I>>) -> BTreeSet<I> {
+    let mut unvisited: Vec<&I> = cited_by.keys().filter(|id| targets.contains(*id)).collect();
+    let mut leading: BTreeSet<I> = unvisited.iter().copied().cloned().collect();
     while let Some(id) = unvisited.pop() {
-        for citing in citing(id) {
+        for citing in cited_by.get(id).into_iter().flatten() {
             if leading.insert(citing.clone()) {
                 unvisited.push(citing);
             }

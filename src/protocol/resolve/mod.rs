@@ -16,6 +16,7 @@ mod v1;
 mod v2;
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use ruma::{EventId, OwnedEventId};
@@ -31,7 +32,7 @@ pub type StateKey = (String, String);
 /// A state: the event of each type and state key.
 pub type StateMap = BTreeMap<StateKey, OwnedEventId>;
 
-/// Where resolution finds events. A closure from an id to its event is one, if none was rejected.
+/// Where resolution finds events by their ids. A closure from an id to its event is one, if none was rejected.
 pub trait Events {
     /// The event, if it is known.
     fn event(&self, id: &EventId) -> Option<Arc<Event>>;
@@ -48,16 +49,58 @@ impl<F: Fn(&EventId) -> Option<Arc<Event>>> Events for F {
     }
 }
 
+/// Where resolution finds events by what the caller has for them: numbers, say, which are compared faster than ids. All
+/// [`Events`] are one.
+pub trait Source {
+    /// What stands for an event. The outcome does not depend on its order.
+    type Id: Clone + Ord;
+
+    /// What stands for the event of this id. That need not be known.
+    fn named(&self, id: &EventId) -> Option<Self::Id>;
+
+    /// The event, if it is known.
+    fn event(&self, id: &Self::Id) -> Option<Arc<Event>>;
+
+    /// What stands for the event's auth events.
+    fn auth_events(&self, id: &Self::Id, event: &Event) -> Rc<[Self::Id]>;
+
+    /// Whether it was rejected on receipt.
+    fn rejected(&self, id: &Self::Id) -> bool;
+}
+
+impl<E: Events> Source for E {
+    type Id = OwnedEventId;
+
+    fn named(&self, id: &EventId) -> Option<OwnedEventId> {
+        Some(id.to_owned())
+    }
+
+    fn event(&self, id: &OwnedEventId) -> Option<Arc<Event>> {
+        Events::event(self, id)
+    }
+
+    fn auth_events(&self, _: &OwnedEventId, event: &Event) -> Rc<[OwnedEventId]> {
+        event.auth_events.as_slice().into()
+    }
+
+    fn rejected(&self, id: &OwnedEventId) -> bool {
+        Events::rejected(self, id)
+    }
+}
+
 /// Why there is no resolution.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Unresolvable {
+pub enum Unresolvable<I = OwnedEventId> {
     /// An event of the states, or of their auth difference, is not known.
-    #[error("{0} is not known")]
-    Missing(OwnedEventId),
+    #[error("an event is not known")]
+    Missing(I),
     /// The auth chains hold more than [`CHAIN_LIMIT`] events.
     #[error("the auth chains are too long")]
     TooLong,
 }
+
+/// What resolution ends with: an event of each of these types and state keys.
+pub type Resolved<I> = Result<BTreeMap<StateKey, I>, Unresolvable<I>>;
 
 /// Resolves a conflict. `unconflicted` gives the event that all states have for a type and state key.
 ///
@@ -66,15 +109,15 @@ pub enum Unresolvable {
 ///
 /// # Errors
 /// [`Unresolvable::Missing`].
-pub fn resolve(
+pub fn resolve<S: Source>(
     version: &RoomVersion,
-    conflict: &Conflict,
-    unconflicted: impl Fn(&str, &str) -> Option<OwnedEventId>,
-    events: &impl Events,
-) -> Result<StateMap, Unresolvable> {
+    conflict: &Conflict<S::Id>,
+    unconflicted: impl Fn(&str, &str) -> Option<S::Id>,
+    source: &S,
+) -> Resolved<S::Id> {
     match version.resolution {
-        StateResolution::V1 => v1::resolve(version, conflict, &unconflicted, events),
-        StateResolution::V2 | StateResolution::V2_1 => v2::resolve(version, conflict, &unconflicted, events),
+        StateResolution::V1 => v1::resolve(version, conflict, &unconflicted, source),
+        StateResolution::V2 | StateResolution::V2_1 => v2::resolve(version, conflict, &unconflicted, source),
     }
 }
 
@@ -89,6 +132,7 @@ pub fn resolve_states(version: &RoomVersion, states: &[StateMap], events: &impl 
     if conflicted.is_empty() {
         return Ok(state);
     }
+    let conflicted = conflicted.into_values().flatten().collect();
     let conflict = Conflict::of_states(version, states, conflicted, events)?;
     let resolved = resolve(version, &conflict, |kind, key| state.get(&owned(kind, key)).cloned(), events)?;
     state.extend(resolved);
@@ -99,6 +143,31 @@ fn owned(kind: &str, key: &str) -> StateKey {
     (kind.to_owned(), key.to_owned())
 }
 
-fn known(events: &impl Events, id: &EventId) -> Result<Arc<Event>, Unresolvable> {
-    events.event(id).ok_or_else(|| Unresolvable::Missing(id.to_owned()))
+fn known<S: Source>(source: &S, id: &S::Id) -> Result<Arc<Event>, Unresolvable<S::Id>> {
+    source.event(id).ok_or_else(|| Unresolvable::Missing(id.clone()))
+}
+
+/// Values by event type and state key, which are looked up without a copy of either.
+#[derive(Debug)]
+struct ByKey<V>(BTreeMap<String, BTreeMap<String, V>>);
+
+impl<V> ByKey<V> {
+    fn new() -> Self {
+        Self(BTreeMap::new())
+    }
+
+    fn get(&self, kind: &str, key: &str) -> Option<&V> {
+        self.0.get(kind)?.get(key)
+    }
+
+    fn insert(&mut self, kind: &str, key: &str, value: V) {
+        match self.0.get_mut(kind) {
+            Some(keys) => drop(keys.insert(key.to_owned(), value)),
+            None => drop(self.0.insert(kind.to_owned(), BTreeMap::from([(key.to_owned(), value)]))),
+        }
+    }
+
+    fn into_entries(self) -> impl Iterator<Item = (StateKey, V)> {
+        self.0.into_iter().flat_map(|(kind, keys)| keys.into_iter().map(move |(key, value)| ((kind.clone(), key), value)))
+    }
 }

@@ -2,75 +2,111 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::sync::Arc;
 
-use ruma::OwnedEventId;
-
-use super::order::{ById, by_mainline, by_power, create_of_room};
-use super::{Conflict, Events, StateKey, StateMap, Unresolvable, known, owned};
+use super::order::{ById, Node, by_mainline, by_power};
+use super::{ByKey, Conflict, Resolved, Source, Unresolvable, known};
 use crate::auth::authorize;
 use crate::content::text_field;
 use crate::event::Event;
 use crate::version::{RoomVersion, StateResolution};
 
 /// "Algorithm" of the room version.
-pub(super) fn resolve<E: Events>(
+pub(super) fn resolve<S: Source>(
     version: &RoomVersion,
-    conflict: &Conflict,
-    unconflicted: &dyn Fn(&str, &str) -> Option<OwnedEventId>,
-    events: &E,
-) -> Result<StateMap, Unresolvable> {
-    let full = full_conflicted_set(version, conflict, events)?;
-    let mut state = Partial { version, unconflicted, resolved: BTreeMap::new(), agreed: RefCell::default(), events };
+    conflict: &Conflict<S::Id>,
+    unconflicted: &dyn Fn(&str, &str) -> Option<S::Id>,
+    source: &S,
+) -> Resolved<S::Id> {
+    let full = full_conflicted_set(version, conflict, source)?;
+    let room = Room { version, source, create: RefCell::default() };
+    let mut state = Partial {
+        room: &room,
+        unconflicted,
+        resolved: ByKey::new(),
+        agreed: RefCell::new(ByKey::new()),
+        cited: RefCell::default(),
+    };
     // Steps 1 and 2.
     let power_events = with_auth_chains(&full);
-    for id in by_power(version, &power_events, events) {
-        state.apply(&full, &id);
+    for id in by_power(&room, &power_events) {
+        if let Some(node) = full.get(&id) {
+            state.apply(&id, node);
+        }
     }
     // Steps 3 and 4.
-    let rest: ById = full.iter().filter(|(id, _)| !power_events.contains_key(*id)).map(clone_entry).collect();
+    let rest = full.iter().filter(|(id, _)| !power_events.contains_key(*id));
     let power_levels = state.entry("m.room.power_levels", "");
-    for id in by_mainline(&rest, power_levels.as_ref(), events) {
-        state.apply(&full, &id);
+    for (id, node) in by_mainline(rest, power_levels, source) {
+        state.apply(id, node);
     }
-    // Step 5.
-    let resolved = state.resolved.into_iter();
-    let resolved = resolved.filter(|((kind, key), _)| unconflicted(kind, key).is_none());
-    Ok(resolved.map(|(key, event)| (key, event.id.clone())).collect())
+    // Step 5. No entry of a conflicted event is unconflicted.
+    let resolved = state.resolved.into_entries();
+    let resolved = resolved.map(|(key, (id, _))| (key, id));
+    let besides = resolved.filter(|((kind, key), id)| conflict.conflicted.contains(id) || unconflicted(kind, key).is_none());
+    Ok(besides.collect())
+}
+
+/// The room that is resolved.
+pub(super) struct Room<'a, S> {
+    pub(super) version: &'a RoomVersion,
+    pub(super) source: &'a S,
+    /// The create event that was last looked for, of the room of the event that needed it.
+    create: RefCell<Option<(Arc<Event>, Option<Arc<Event>>)>>,
+}
+
+impl<S: Source> Room<'_, S> {
+    /// Version 12: the create event, whose id is the room's.
+    pub(super) fn create_of(&self, event: &Arc<Event>) -> Option<Arc<Event>> {
+        let mut last = self.create.borrow_mut();
+        match &*last {
+            Some((other, create)) if other.room_id == event.room_id => create.clone(),
+            _ => {
+                let id = ruma::EventId::parse(format!("${}", event.room_id.strip_sigil())).ok();
+                let create = id.and_then(|id| self.source.event(&self.source.named(&id)?));
+                *last = Some((Arc::clone(event), create.clone()));
+                create
+            }
+        }
+    }
 }
 
 /// The full conflicted set: the conflicted state set, the auth difference, and from version 12 on the conflicted state
 /// subgraph. What is no state event has no place in a state.
-fn full_conflicted_set(version: &RoomVersion, conflict: &Conflict, events: &impl Events) -> Result<ById, Unresolvable> {
-    let conflicted = conflict.conflicted.values().flatten();
+fn full_conflicted_set<S: Source>(
+    version: &RoomVersion,
+    conflict: &Conflict<S::Id>,
+    source: &S,
+) -> Result<ById<S::Id>, Unresolvable<S::Id>> {
     let mut full = ById::new();
     let subgraph = (version.resolution == StateResolution::V2_1).then_some(&conflict.subgraph).into_iter().flatten();
-    for id in conflicted.chain(&conflict.auth_difference).chain(subgraph) {
+    for id in conflict.conflicted.iter().chain(&conflict.auth_difference).chain(subgraph) {
         if !full.contains_key(id) {
-            full.insert(id.clone(), known(events, id)?);
+            let event = known(source, id)?;
+            full.insert(id.clone(), Node { auth_events: source.auth_events(id, &event), event });
         }
     }
-    full.retain(|_, event| event.state_key.is_some());
+    full.retain(|_, node| node.event.state_key.is_some());
     Ok(full)
 }
 
 /// The power events, and what of their auth chains is in the full conflicted set. As in Synapse a chain is
 /// followed within the set only.
-fn with_auth_chains(full: &ById) -> ById {
-    let mut selected: ById = full.iter().filter(|(_, event)| is_power_event(event)).map(clone_entry).collect();
-    let mut unvisited: Vec<Arc<Event>> = selected.values().cloned().collect();
-    while let Some(event) = unvisited.pop() {
-        for (id, auth_event) in event.auth_events.iter().filter_map(|id| full.get_key_value(id)) {
-            if selected.insert(id.clone(), Arc::clone(auth_event)).is_none() {
-                unvisited.push(Arc::clone(auth_event));
+fn with_auth_chains<I: Clone + Ord>(full: &ById<I>) -> ById<I> {
+    let mut selected: ById<I> = BTreeMap::new();
+    for (id, node) in full.iter().filter(|(_, node)| is_power_event(&node.event)) {
+        selected.insert(id.clone(), node.clone());
+    }
+    let mut unvisited: Vec<Node<I>> = selected.values().cloned().collect();
+    while let Some(node) = unvisited.pop() {
+        for (id, cited) in node.auth_events.iter().filter_map(|id| full.get_key_value(id)) {
+            if selected.insert(id.clone(), cited.clone()).is_none() {
+                unvisited.push(cited.clone());
             }
         }
     }
     selected
-}
-
-fn clone_entry((id, event): (&OwnedEventId, &Arc<Event>)) -> (OwnedEventId, Arc<Event>) {
-    (id.clone(), Arc::clone(event))
 }
 
 /// Whether the event might take someone's ability to do something. As in Synapse a create event is one too,
@@ -86,55 +122,75 @@ fn is_power_event(event: &Event) -> bool {
 }
 
 /// The state as far as it is resolved.
-struct Partial<'a, E> {
-    version: &'a RoomVersion,
-    unconflicted: &'a dyn Fn(&str, &str) -> Option<OwnedEventId>,
-    resolved: BTreeMap<StateKey, Arc<Event>>,
+struct Partial<'a, S: Source> {
+    room: &'a Room<'a, S>,
+    unconflicted: &'a dyn Fn(&str, &str) -> Option<S::Id>,
+    resolved: ByKey<(S::Id, Arc<Event>)>,
     /// What was asked of the unconflicted state: the power levels, say, for each event.
-    agreed: RefCell<BTreeMap<StateKey, Option<Arc<Event>>>>,
-    events: &'a E,
+    agreed: RefCell<ByKey<Option<(S::Id, Arc<Event>)>>>,
+    /// The accepted auth events of the event that was last judged: many cite the same.
+    cited: RefCell<Cited<S::Id>>,
 }
 
-impl<E: Events> Partial<'_, E> {
+/// The ids of auth events, and those of them that are accepted.
+type Cited<I> = Option<(Rc<[I]>, Rc<[Arc<Event>]>)>;
+
+impl<S: Source> Partial<'_, S> {
     /// One step of the iterative auth checks: the event enters the state if the state allows it.
-    fn apply(&mut self, full: &ById, id: &OwnedEventId) {
-        let Some(event) = full.get(id) else { return };
+    fn apply(&mut self, id: &S::Id, node: &Node<S::Id>) {
+        let event = &node.event;
         let Some((kind, key)) = event.state_pair() else { return };
         // The specification lets an event that was rejected by the state before it in after all. Like Synapse, Hearth
         // does not: a rejected event never enters the state.
-        if self.events.rejected(id) {
+        if self.room.source.rejected(id) {
             return;
         }
-        let auth_events: Vec<Arc<Event>> = event.auth_events.iter().filter_map(|id| self.accepted(id)).collect();
-        let allowed = authorize(self.version, event, |kind, key| {
-            let cited = || auth_events.iter().rev().find(|auth_event| auth_event.state_pair() == Some((kind, key))).cloned();
-            self.entry(kind, key).or_else(cited).or_else(|| self.implied_create(event, kind, key))
+        let allowed = authorize(self.room.version, event, |kind, key| {
+            let cited = || self.cited(node).iter().rev().find(|cited| cited.state_pair() == Some((kind, key))).cloned();
+            let entry = self.entry(kind, key).map(|(_, event)| event);
+            entry.or_else(cited).or_else(|| self.implied_create(event, kind, key))
         });
         if allowed.is_ok() {
-            self.resolved.insert(owned(kind, key), Arc::clone(event));
+            self.resolved.insert(kind, key, (id.clone(), Arc::clone(event)));
+        }
+    }
+
+    fn cited(&self, node: &Node<S::Id>) -> Rc<[Arc<Event>]> {
+        let mut last = self.cited.borrow_mut();
+        match &*last {
+            Some((ids, cited)) if *ids == node.auth_events => Rc::clone(cited),
+            _ => {
+                let cited: Rc<[Arc<Event>]> = node.auth_events.iter().filter_map(|id| self.accepted(id)).collect();
+                *last = Some((Rc::clone(&node.auth_events), Rc::clone(&cited)));
+                cited
+            }
         }
     }
 
     /// The state's event of this type and state key. Version 2.1 starts from nothing, 2 from the unconflicted state.
-    fn entry(&self, kind: &str, key: &str) -> Option<Arc<Event>> {
-        let pair = owned(kind, key);
-        if let Some(event) = self.resolved.get(&pair) {
-            return Some(Arc::clone(event));
+    fn entry(&self, kind: &str, key: &str) -> Option<(S::Id, Arc<Event>)> {
+        if let Some(entry) = self.resolved.get(kind, key) {
+            return Some(entry.clone());
         }
-        if self.version.resolution == StateResolution::V2_1 {
+        if self.room.version.resolution == StateResolution::V2_1 {
             return None;
         }
-        let agreed = || (self.unconflicted)(kind, key).and_then(|id| self.accepted(&id));
-        self.agreed.borrow_mut().entry(pair).or_insert_with(agreed).clone()
+        if let Some(agreed) = self.agreed.borrow().get(kind, key) {
+            return agreed.clone();
+        }
+        let agreed = (self.unconflicted)(kind, key);
+        let agreed = agreed.and_then(|id| self.accepted(&id).map(|event| (id, event)));
+        self.agreed.borrow_mut().insert(kind, key, agreed.clone());
+        agreed
     }
 
-    fn accepted(&self, id: &OwnedEventId) -> Option<Arc<Event>> {
-        if self.events.rejected(id) { None } else { self.events.event(id) }
+    fn accepted(&self, id: &S::Id) -> Option<Arc<Event>> {
+        if self.room.source.rejected(id) { None } else { self.room.source.event(id) }
     }
 
     /// Version 12: no event cites the create event, its room id implies it.
-    fn implied_create(&self, event: &Event, kind: &str, key: &str) -> Option<Arc<Event>> {
-        let implied = self.version.version_12 && (kind, key) == ("m.room.create", "");
-        implied.then(|| create_of_room(event, self.events)).flatten()
+    fn implied_create(&self, event: &Arc<Event>, kind: &str, key: &str) -> Option<Arc<Event>> {
+        let implied = self.room.version.version_12 && (kind, key) == ("m.room.create", "");
+        implied.then(|| self.room.create_of(event)).flatten()
     }
 }

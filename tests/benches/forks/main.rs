@@ -33,7 +33,11 @@ use self::{
     world::{NOW_MS, World},
 };
 
-const SIZES: [u32; 3] = [1_000, 10_000, 100_000];
+/// The sizes of rooms. `HEARTH_BENCH_SIZES=1000,10000` asks for others.
+fn sizes() -> Vec<u32> {
+    let asked = std::env::var("HEARTH_BENCH_SIZES").unwrap_or_else(|_| "1000,10000,100000".to_owned());
+    asked.split(',').map(|size| size.parse().unwrap()).collect()
+}
 
 /// A room of so many members from which bob was banned, who had power before. What he sends from before the ban forks the room as much as
 /// one likes without moving its end, so that it costs nothing to make.
@@ -153,7 +157,7 @@ impl Forked {
 
 /// A state event that replaces another, and one that adds to the state.
 fn writes(c: &mut Criterion) {
-    for members in SIZES {
+    for members in sizes() {
         let mut world = World::new();
         let alice = world.user("alice");
         let room = world.room(&alice, members);
@@ -183,7 +187,7 @@ fn writes(c: &mut Criterion) {
 
 /// Comparing states of the same room, and loading one.
 fn states(c: &mut Criterion) {
-    for members in SIZES {
+    for members in sizes() {
         let forked = Forked::new(members);
         let db = forked.snapshot();
         let last = *forked.roots.last().unwrap();
@@ -205,7 +209,7 @@ fn states(c: &mut Criterion) {
 
 /// Resolving a fork, here and by ruma on whole states.
 fn resolutions(c: &mut Criterion) {
-    for members in SIZES {
+    for members in sizes() {
         let mut forked = Forked::new(members);
         let branches: Vec<[Root; 2]> = (0..20).map(|_| forked.branch([10, 1_000])).collect();
         let db = forked.snapshot();
@@ -231,10 +235,10 @@ fn resolutions(c: &mut Criterion) {
 
 /// Resolving a fork of two with ten conflicts where all have a long auth chain, and where one branch lacks all of it.
 fn chains(c: &mut Criterion) {
-    for length in [1_000, 10_000, 100_000] {
+    for length in sizes() {
         let mut forked = Forked::new(100);
         let before = forked.branch([10])[0];
-        forked.power_levels(length);
+        forked.power_levels(length.into());
         let (one, other) = (forked.branch([10])[0], forked.branch([10])[0]);
         let mut group = c.benchmark_group("a fork of two on a long auth chain, by its length");
         group.bench_function(BenchmarkId::new("that both have", length), |b| b.iter(|| black_box(forked.resolve(&[one, other]))));
@@ -250,6 +254,6 @@ fn chains(c: &mut Criterion) {
 criterion_group! {
     name = forks;
     config = Criterion::default().sample_size(10).warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(1));
-    targets = chains, resolutions, states, writes
+    targets = resolutions, chains, states, writes
 }
 criterion_main!(forks);

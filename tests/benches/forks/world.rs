@@ -11,6 +11,8 @@ use ruma::{OwnedUserId, server_name};
 use serde_json::{Map, json};
 use store::{RoomNo, Store, TableSpec};
 
+/// What a server has by default (`memory` of the configuration).
+const MEMORY_BYTES: usize = 128 << 20;
 pub const NOW_MS: u64 = 1_700_000_000_000;
 
 /// A server without HTTP and without a disk.
@@ -25,7 +27,7 @@ impl World {
         let key = SigningKey::from_seed("1", &[7; 32]).unwrap();
         let tables: Vec<&'static TableSpec> = users::TABLES.iter().chain(rooms::TABLES).copied().collect();
         let identity = Identity { server_name: server_name!("localhost").to_owned(), key };
-        Self { store: Store::in_memory("localhost", &tables).unwrap(), identity, rooms: 0 }
+        Self { store: Store::in_memory_with("localhost", &tables, MEMORY_BYTES).unwrap(), identity, rooms: 0 }
     }
 
     pub fn user(&self, name: &str) -> Sender {

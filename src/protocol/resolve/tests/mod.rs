@@ -198,10 +198,10 @@ pub(super) fn versions(range: std::ops::RangeInclusive<usize>) -> impl Iterator<
 pub(super) fn resolve_by_parts(graph: &Graph, states: &[StateMap]) -> StateMap {
     let (unconflicted, conflicted) = split(states);
     let source = graph.source();
-    let ids = conflicted.values().flatten().cloned().collect();
+    let conflicted = conflicted.into_values().flatten().collect();
     let conflict = Conflict {
         auth_difference: auth_difference(states.iter().map(|state| state.values()), &source).unwrap(),
-        subgraph: conflicted_subgraph(&ids, &source).unwrap(),
+        subgraph: conflicted_subgraph(&conflicted, &source).unwrap(),
         conflicted,
     };
     let mut state =
