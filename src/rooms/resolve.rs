@@ -4,13 +4,13 @@
 use std::{
     cell::RefCell,
     collections::{BTreeMap, BTreeSet, HashMap},
+    hash::{BuildHasherDefault, Hasher},
     rc::Rc,
     sync::Arc,
 };
 
 use protocol::{
-    event::Event,
-    resolve::{self, Conflict, Source, StateKey},
+    resolve::{self, Conflict, Node, Source, StateKey},
     version::{RoomVersion, StateResolution},
 };
 use ruma::{EventId, OwnedEventId};
@@ -82,7 +82,7 @@ pub(crate) fn is_resolved(
         let Some(place) = place else { return Ok(false) };
         changes.insert(place, Some(*no));
     }
-    let mut same = state::places_of_difference(db, room, base, state)?.keys().all(|place| changes.contains_key(place));
+    let mut same = state::places_of_difference(db, room, base, state)?.iter().all(|(place, _)| changes.contains_key(place));
     for (place, event) in changes {
         same &= state::at(db, room, state, place)? == event;
     }
@@ -119,23 +119,55 @@ impl Resolution {
         if places.is_empty() {
             return Ok(Self { base, places, resolved: Vec::new() });
         }
-        let mut place_of: BTreeMap<EventNo, Place> = BTreeMap::new();
+        let mut place_of: NumberMap<Place> = NumberMap::default();
         let mut sets: Vec<Vec<EventNo>> = Vec::with_capacity(differences.len());
         for difference in &differences {
-            let own = places.iter().filter_map(|(place, of_base)| {
-                let no = difference.get(place).map_or(*of_base, |(_, own)| *own)?;
-                Some((no, *place))
-            });
-            let set: Vec<(EventNo, Place)> = own.collect();
-            sets.push(set.iter().map(|(no, _)| *no).collect());
-            place_of.extend(set);
+            let mut own = difference.iter().peekable();
+            let mut set = Vec::with_capacity(places.len());
+            for (place, of_base) in &places {
+                let no = own.next_if(|(at, _)| at == place).map_or(*of_base, |(_, (_, own))| *own);
+                if let Some(no) = no {
+                    place_of.insert(no, *place);
+                    set.push(no);
+                }
+            }
+            sets.push(set);
         }
         let conflicted = place_of.keys().copied().collect();
-        let stored =
-            Stored { db, room, version, read: RefCell::default(), numbers: RefCell::default(), failed: RefCell::default() };
+        let stored = Stored {
+            db,
+            room,
+            version,
+            read: RefCell::default(),
+            numbers: RefCell::default(),
+            last: RefCell::default(),
+            failed: RefCell::default(),
+        };
         let resolved = stored.resolve(base, conflicted, &sets, &places)?;
         let resolved = resolved.into_iter().map(|(key, no)| (key, place_of.get(&no).copied(), no)).collect();
         Ok(Self { base, places, resolved })
+    }
+}
+
+/// Values by the numbers of events.
+type NumberMap<V> = HashMap<EventNo, V, BuildHasherDefault<Spread>>;
+
+/// A hash for numbers that this server drew itself one after another: nobody can choose ones that collide.
+#[derive(Default)]
+struct Spread(u64);
+
+impl Hasher for Spread {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u32((*byte).into()));
+    }
+
+    fn write_u32(&mut self, number: u32) {
+        // The golden ratio of 2^64: neighbours come to lie far apart.
+        self.0 = (self.0 ^ u64::from(number)).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(32);
     }
 }
 
@@ -145,9 +177,11 @@ struct Stored<'a, R> {
     room: RoomNo,
     version: &'static RoomVersion,
     /// Events that were read, for each is asked for many times.
-    read: RefCell<HashMap<EventNo, Numbered>>,
+    read: RefCell<NumberMap<Numbered>>,
     /// The numbers of auth events that were looked for.
     numbers: RefCell<HashMap<OwnedEventId, Option<EventNo>>>,
+    /// The auth events that were looked for last: many events cite the same.
+    last: RefCell<Option<Numbered>>,
     /// Why an answer was wrong.
     failed: RefCell<Option<Error>>,
 }
@@ -223,6 +257,21 @@ impl<R: Read> Stored<'_, R> {
         Ok(found)
     }
 
+    fn numbers_of_auth_events(&self, stored: &Arc<StoredEvent>) -> Result<Rc<[EventNo]>> {
+        if let Some((last, numbers)) = &*self.last.borrow()
+            && last.event.auth_events == stored.event.auth_events
+        {
+            return Ok(Rc::clone(numbers));
+        }
+        let mut numbers = Vec::with_capacity(stored.event.auth_events.len());
+        for id in &stored.event.auth_events {
+            numbers.extend(self.number(id)?);
+        }
+        let numbers: Rc<[EventNo]> = numbers.into();
+        self.last.replace(Some((Arc::clone(stored), Rc::clone(&numbers))));
+        Ok(numbers)
+    }
+
     /// Keeps the error that an answer cannot tell.
     fn ok<T>(&self, answer: Result<T>) -> Option<T> {
         answer
@@ -239,11 +288,8 @@ impl<R: Read> Known for Stored<'_, R> {
             return Ok(read.clone());
         }
         let stored = events::event(self.db, self.room, no)?;
-        let mut auth_events = Vec::with_capacity(stored.event.auth_events.len());
-        for id in &stored.event.auth_events {
-            auth_events.extend(self.number(id)?);
-        }
-        let read: Numbered = (stored, auth_events.into());
+        let auth_events = self.numbers_of_auth_events(&stored)?;
+        let read: Numbered = (stored, auth_events);
         self.read.borrow_mut().insert(no, read.clone());
         Ok(read)
     }
@@ -256,17 +302,10 @@ impl<R: Read> Source for Stored<'_, R> {
         self.ok(self.number(id)).flatten()
     }
 
-    fn event(&self, no: &EventNo) -> Option<Arc<Event>> {
-        self.ok(self.with_auth_events(*no)).map(|(stored, _)| Arc::clone(&stored.event))
-    }
-
-    fn auth_events(&self, no: &EventNo, _: &Event) -> Rc<[EventNo]> {
-        self.ok(self.with_auth_events(*no)).map(|(_, auth_events)| auth_events).unwrap_or_default()
-    }
-
-    fn rejected(&self, no: &EventNo) -> bool {
-        let read = self.ok(self.with_auth_events(*no));
-        read.is_some_and(|(stored, _)| matches!(stored.header.standing, Standing::Rejected(_)))
+    fn node(&self, no: &EventNo) -> Option<Node<EventNo>> {
+        let (stored, auth_events) = self.ok(self.with_auth_events(*no))?;
+        let rejected = matches!(stored.header.standing, Standing::Rejected(_));
+        Some(Node { event: Arc::clone(&stored.event), auth_events, rejected })
     }
 }
 
@@ -277,7 +316,7 @@ struct Leading<'a, R> {
     /// The first conflicted events of the chains that have any.
     places: Vec<(u32, u32)>,
     /// What was found out of others.
-    known: RefCell<HashMap<EventNo, bool>>,
+    known: RefCell<NumberMap<bool>>,
 }
 
 impl<R: Read> Leading<'_, R> {
@@ -306,16 +345,14 @@ impl<R: Read> Source for Leading<'_, R> {
         self.stored.named(id)
     }
 
-    fn event(&self, no: &EventNo) -> Option<Arc<Event>> {
-        self.stored.event(no)
+    fn node(&self, no: &EventNo) -> Option<Node<EventNo>> {
+        self.stored.node(no)
     }
 
-    fn auth_events(&self, no: &EventNo, event: &Event) -> Rc<[EventNo]> {
-        let all = self.stored.auth_events(no, event);
-        all.iter().copied().filter(|no| self.stored.ok(self.leads(*no)).unwrap_or_default()).collect()
-    }
-
-    fn rejected(&self, no: &EventNo) -> bool {
-        self.stored.rejected(no)
+    fn auth_events(&self, no: &EventNo) -> Option<Rc<[EventNo]>> {
+        let (_, all) = self.stored.ok(self.stored.with_auth_events(*no))?;
+        let leading = |no: &EventNo| self.stored.ok(self.leads(*no)).unwrap_or_default();
+        // Mostly none does.
+        if all.iter().any(leading) { Some(all.iter().copied().filter(leading).collect()) } else { Some(Rc::default()) }
     }
 }

@@ -160,13 +160,13 @@ pub fn difference_but(db: &impl Read, room: RoomNo, old: Root, new: Root, kind: 
     differences(db, room, (old, new), |kind| Some(kind) != but.as_deref().copied())
 }
 
-/// [`difference`] by the numbers of type and key.
-pub(crate) fn places_of_difference(db: &impl Read, room: RoomNo, old: Root, new: Root) -> Result<BTreeMap<Place, Change>> {
+/// [`difference`] by the numbers of type and key, and in their order.
+pub(crate) fn places_of_difference(db: &impl Read, room: RoomNo, old: Root, new: Root) -> Result<Vec<(Place, Change)>> {
     by_place(db, room, (old, new), |_| true)
 }
 
 fn differences(db: &impl Read, room: RoomNo, states: (Root, Root), wanted: impl Fn(u32) -> bool) -> Result<Vec<Change>> {
-    Ok(by_place(db, room, states, wanted)?.into_values().collect())
+    Ok(by_place(db, room, states, wanted)?.into_iter().map(|(_, change)| change).collect())
 }
 
 fn by_place(
@@ -174,15 +174,15 @@ fn by_place(
     room: RoomNo,
     (old, new): (Root, Root),
     wanted: impl Fn(u32) -> bool,
-) -> Result<BTreeMap<Place, Change>> {
-    let mut changes = BTreeMap::new();
+) -> Result<Vec<(Place, Change)>> {
+    let mut changes = Vec::new();
     compare(db, room, (old.0.0, new.0.0), 0, &mut |kind, old, new| {
         if !wanted(kind) {
             return Ok(());
         }
         compare(db, room, (old, new), 0, &mut |key, old, new| {
             let event = |no: u32| (no != 0).then_some(EventNo(no));
-            changes.insert((kind, key), (event(old), event(new)));
+            changes.push(((kind, key), (event(old), event(new))));
             Ok(())
         })
     })?;

@@ -70,6 +70,14 @@ pub fn judge(version: &RoomVersion, event: &Event, state: impl Fn(&str, &str) ->
     Ok(grant(version, event, state)?.allows(version))
 }
 
+/// Whether all that [`authorize`] looks at in a state event is its room, type and sender, so that what it says of one holds for all that have
+/// these in common.
+pub(crate) fn is_judged_by_sender(event: &Event) -> bool {
+    let special = ["m.room.create", "m.room.aliases", "m.room.member", "m.room.power_levels", "m.room.redaction"];
+    let owned = event.state_key.as_deref().is_none_or(|key| key.starts_with('@'));
+    !owned && !special.contains(&event.kind.as_str())
+}
+
 fn grant(version: &RoomVersion, event: &Event, state: impl Fn(&str, &str) -> Option<Arc<Event>>) -> Result<Grant, Denied> {
     // Rule 1.
     if event.kind == "m.room.create" {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use ruma::OwnedEventId;
 
-use super::{Events, Source, StateKey, StateMap, Unresolvable, known};
+use super::{Events, Source, StateKey, StateMap, Unresolvable};
 use crate::event::Event;
 use crate::version::{RoomVersion, StateResolution};
 
@@ -121,20 +121,20 @@ pub fn conflicted_subgraph<S: Source>(conflicted: &BTreeSet<S::Id>, source: &S) 
     let mut cited_by: BTreeMap<S::Id, Vec<S::Id>> = BTreeMap::new();
     let mut unvisited = Vec::with_capacity(conflicted.len());
     for id in conflicted {
-        unvisited.push((id.clone(), known(source, id)?));
+        unvisited.push((id.clone(), source.auth_events(id).ok_or_else(|| Unresolvable::Missing(id.clone()))?));
     }
-    let mut visited = conflicted.clone();
-    while let Some((citing, event)) = unvisited.pop() {
-        for id in source.auth_events(&citing, &event).iter() {
-            if visited.contains(id) {
+    let mut besides: BTreeSet<S::Id> = BTreeSet::new();
+    while let Some((citing, auth_events)) = unvisited.pop() {
+        for id in auth_events.iter() {
+            if conflicted.contains(id) || besides.contains(id) {
                 cited_by.entry(id.clone()).or_default().push(citing.clone());
-            } else if let Some(auth_event) = source.event(id) {
+            } else if let Some(further) = source.auth_events(id) {
                 cited_by.entry(id.clone()).or_default().push(citing.clone());
-                visited.insert(id.clone());
-                unvisited.push((id.clone(), auth_event));
+                besides.insert(id.clone());
+                unvisited.push((id.clone(), further));
             }
         }
-        if visited.len() > CHAIN_LIMIT {
+        if conflicted.len() + besides.len() > CHAIN_LIMIT {
             return Err(Unresolvable::TooLong);
         }
     }

@@ -59,13 +59,23 @@ pub trait Source {
     fn named(&self, id: &EventId) -> Option<Self::Id>;
 
     /// The event, if it is known.
-    fn event(&self, id: &Self::Id) -> Option<Arc<Event>>;
+    fn node(&self, id: &Self::Id) -> Option<Node<Self::Id>>;
 
-    /// What stands for the event's auth events.
-    fn auth_events(&self, id: &Self::Id, event: &Event) -> Rc<[Self::Id]>;
+    /// What stands for an event's auth events, if it is known.
+    fn auth_events(&self, id: &Self::Id) -> Option<Rc<[Self::Id]>> {
+        self.node(id).map(|node| node.auth_events)
+    }
+}
 
+/// An event among others.
+#[derive(Clone, Debug)]
+pub struct Node<I> {
+    /// The event.
+    pub event: Arc<Event>,
+    /// What stands for its auth events, which need not all be known.
+    pub auth_events: Rc<[I]>,
     /// Whether it was rejected on receipt.
-    fn rejected(&self, id: &Self::Id) -> bool;
+    pub rejected: bool,
 }
 
 impl<E: Events> Source for E {
@@ -75,16 +85,9 @@ impl<E: Events> Source for E {
         Some(id.to_owned())
     }
 
-    fn event(&self, id: &OwnedEventId) -> Option<Arc<Event>> {
-        Events::event(self, id)
-    }
-
-    fn auth_events(&self, _: &OwnedEventId, event: &Event) -> Rc<[OwnedEventId]> {
-        event.auth_events.as_slice().into()
-    }
-
-    fn rejected(&self, id: &OwnedEventId) -> bool {
-        Events::rejected(self, id)
+    fn node(&self, id: &OwnedEventId) -> Option<Node<OwnedEventId>> {
+        let event = self.event(id)?;
+        Some(Node { auth_events: event.auth_events.as_slice().into(), rejected: self.rejected(id), event })
     }
 }
 
@@ -143,8 +146,8 @@ fn owned(kind: &str, key: &str) -> StateKey {
     (kind.to_owned(), key.to_owned())
 }
 
-fn known<S: Source>(source: &S, id: &S::Id) -> Result<Arc<Event>, Unresolvable<S::Id>> {
-    source.event(id).ok_or_else(|| Unresolvable::Missing(id.clone()))
+fn known<S: Source>(source: &S, id: &S::Id) -> Result<Node<S::Id>, Unresolvable<S::Id>> {
+    source.node(id).ok_or_else(|| Unresolvable::Missing(id.clone()))
 }
 
 /// Values by event type and state key, which are looked up without a copy of either.
@@ -162,7 +165,10 @@ impl<V> ByKey<V> {
 
     fn insert(&mut self, kind: &str, key: &str, value: V) {
         match self.0.get_mut(kind) {
-            Some(keys) => drop(keys.insert(key.to_owned(), value)),
+            Some(keys) => match keys.get_mut(key) {
+                Some(entry) => *entry = value,
+                None => drop(keys.insert(key.to_owned(), value)),
+            },
             None => drop(self.0.insert(kind.to_owned(), BTreeMap::from([(key.to_owned(), value)]))),
         }
     }

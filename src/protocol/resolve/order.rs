@@ -2,23 +2,13 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
-use std::rc::Rc;
-use std::sync::Arc;
 
-use super::Source;
 use super::v2::Room;
+use super::{Node, Source};
 use crate::dag::topological_order;
-use crate::event::Event;
 use crate::power_levels::{Power, PowerLevels};
 
 const POWER_LEVELS: (&str, &str) = ("m.room.power_levels", "");
-
-/// An event, and what stands for its auth events.
-#[derive(Clone)]
-pub(super) struct Node<I> {
-    pub(super) event: Arc<Event>,
-    pub(super) auth_events: Rc<[I]>,
-}
 
 /// Events by what stands for them.
 pub(super) type ById<I> = BTreeMap<I, Node<I>>;
@@ -37,7 +27,7 @@ fn sender_power<S: Source>(room: &Room<'_, S>, node: &Node<S::Id>) -> Power {
     let version = room.version;
     let mut create = if version.version_12 { room.create_of(&node.event) } else { None };
     let mut levels = None;
-    for auth_event in node.auth_events.iter().filter_map(|id| room.source.event(id)) {
+    for Node { event: auth_event, .. } in node.auth_events.iter().filter_map(|id| room.source.node(id)) {
         match auth_event.state_pair() {
             Some(POWER_LEVELS) => levels = Some(auth_event),
             Some(("m.room.create", "")) if !version.version_12 => create = Some(auth_event),
@@ -53,7 +43,7 @@ fn sender_power<S: Source>(room: &Room<'_, S>, node: &Node<S::Id>) -> Power {
 /// near one, then by time, then by id.
 pub(super) fn by_mainline<'n, S: Source>(
     events: impl Iterator<Item = (&'n S::Id, &'n Node<S::Id>)>,
-    power_levels: Option<(S::Id, Arc<Event>)>,
+    power_levels: Option<(S::Id, Node<S::Id>)>,
     source: &S,
 ) -> Vec<(&'n S::Id, &'n Node<S::Id>)>
 where
@@ -80,7 +70,7 @@ struct Mainline<'a, S: Source> {
     /// How many of them are known.
     length: usize,
     /// The next on it, if it goes on.
-    next: Option<(S::Id, Arc<Event>)>,
+    next: Option<(S::Id, Node<S::Id>)>,
 }
 
 impl<S: Source> Mainline<'_, S> {
@@ -105,7 +95,7 @@ impl<S: Source> Mainline<'_, S> {
                     break (*position, way.len());
                 }
                 way.insert(id.clone(), way.len());
-                ahead = self.cited_power_levels(&self.source.auth_events(id, levels));
+                ahead = self.cited_power_levels(&levels.auth_events);
             }
             match self.advance() {
                 Some((id, position)) => {
@@ -128,12 +118,13 @@ impl<S: Source> Mainline<'_, S> {
         let position = self.length;
         self.length += 1;
         self.positions.insert(id.clone(), position);
-        self.next = self.cited_power_levels(&self.source.auth_events(&id, &levels));
+        self.next = self.cited_power_levels(&levels.auth_events);
         Some((id, position))
     }
 
-    fn cited_power_levels(&self, auth_events: &[S::Id]) -> Option<(S::Id, Arc<Event>)> {
-        let known = auth_events.iter().filter_map(|id| Some((id.clone(), self.source.event(id)?)));
-        known.into_iter().find(|(_, event)| event.state_pair() == Some(POWER_LEVELS))
+    fn cited_power_levels(&self, auth_events: &[S::Id]) -> Option<(S::Id, Node<S::Id>)> {
+        let mut known = auth_events.iter().filter_map(|id| Some((id, self.source.node(id)?)));
+        let cited = known.find(|(_, node)| node.event.state_pair() == Some(POWER_LEVELS));
+        cited.map(|(id, node)| (id.clone(), node))
     }
 }

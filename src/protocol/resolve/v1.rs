@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ruma::EventId;
 use sha1::{Digest, Sha1};
 
-use super::{Conflict, Resolved, Source, StateKey, Unresolvable, known, owned};
+use super::{Conflict, Node, Resolved, Source, StateKey, Unresolvable, known, owned};
 use crate::auth::authorize;
 use crate::event::Event;
 use crate::version::RoomVersion;
@@ -21,7 +21,7 @@ pub(super) fn resolve<S: Source>(
     source: &S,
 ) -> Resolved<S::Id> {
     let mut state = Partial { version, unconflicted, resolved: BTreeMap::new(), source };
-    let mut conflicting: BTreeMap<StateKey, Vec<Candidate<S::Id>>> = BTreeMap::new();
+    let mut conflicting: Candidates<S::Id> = BTreeMap::new();
     for (key, candidates) in by_depth(&conflict.conflicted, source)? {
         match candidates.as_slice() {
             // What only some states have does not conflict: R starts as the union.
@@ -43,17 +43,16 @@ pub(super) fn resolve<S: Source>(
 
 /// An event, and what stands for it.
 type Candidate<I> = (I, Arc<Event>);
+/// The candidates of each entry.
+type Candidates<I> = BTreeMap<StateKey, Vec<Candidate<I>>>;
 
 /// The candidates of each entry by ascending depth, then descending SHA-1 of the id. Rejected ones enter no state.
-fn by_depth<S: Source>(
-    conflicted: &BTreeSet<S::Id>,
-    source: &S,
-) -> Result<BTreeMap<StateKey, Vec<Candidate<S::Id>>>, Unresolvable<S::Id>> {
-    let mut entries: BTreeMap<StateKey, Vec<Candidate<S::Id>>> = BTreeMap::new();
-    for id in conflicted.iter().filter(|id| !source.rejected(id)) {
-        let event = known(source, id)?;
-        if let Some((kind, key)) = event.state_pair() {
-            entries.entry(owned(kind, key)).or_default().push((id.clone(), event));
+fn by_depth<S: Source>(conflicted: &BTreeSet<S::Id>, source: &S) -> Result<Candidates<S::Id>, Unresolvable<S::Id>> {
+    let mut entries: Candidates<S::Id> = BTreeMap::new();
+    for id in conflicted {
+        let Node { event, rejected, .. } = known(source, id)?;
+        if let Some((kind, key)) = event.state_pair().filter(|_| !rejected) {
+            entries.entry(owned(kind, key)).or_default().push((id.clone(), Arc::clone(&event)));
         }
     }
     for candidates in entries.values_mut() {
@@ -105,7 +104,7 @@ impl<S: Source> Partial<'_, S> {
     fn entry(&self, kind: &str, key: &str) -> Option<Arc<Event>> {
         match self.resolved.get(&owned(kind, key)) {
             Some((_, event)) => Some(Arc::clone(event)),
-            None => (self.unconflicted)(kind, key).and_then(|id| self.source.event(&id)),
+            None => (self.unconflicted)(kind, key).and_then(|id| Some(self.source.node(&id)?.event)),
         }
     }
 

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::order::{ById, Node, by_mainline, by_power};
-use super::{ByKey, Conflict, Resolved, Source, Unresolvable, known};
-use crate::auth::authorize;
+use super::order::{ById, by_mainline, by_power};
+use super::{ByKey, Conflict, Node, Resolved, Source, Unresolvable, known};
+use crate::auth::{authorize, is_judged_by_sender, may_be_cited};
 use crate::content::text_field;
 use crate::event::Event;
 use crate::version::{RoomVersion, StateResolution};
@@ -27,6 +27,8 @@ pub(super) fn resolve<S: Source>(
         resolved: ByKey::new(),
         agreed: RefCell::new(ByKey::new()),
         cited: RefCell::default(),
+        judged: ByKey::new(),
+        changes: 0,
     };
     // Steps 1 and 2.
     let power_events = with_auth_chains(&full);
@@ -52,8 +54,14 @@ pub(super) fn resolve<S: Source>(
 pub(super) struct Room<'a, S> {
     pub(super) version: &'a RoomVersion,
     pub(super) source: &'a S,
-    /// The create event that was last looked for, of the room of the event that needed it.
-    create: RefCell<Option<(Arc<Event>, Option<Arc<Event>>)>>,
+    create: RefCell<Option<Create>>,
+}
+
+/// The create event that was looked for last.
+struct Create {
+    /// An event of its room.
+    of: Arc<Event>,
+    found: Option<Arc<Event>>,
 }
 
 impl<S: Source> Room<'_, S> {
@@ -61,12 +69,12 @@ impl<S: Source> Room<'_, S> {
     pub(super) fn create_of(&self, event: &Arc<Event>) -> Option<Arc<Event>> {
         let mut last = self.create.borrow_mut();
         match &*last {
-            Some((other, create)) if other.room_id == event.room_id => create.clone(),
+            Some(Create { of, found }) if of.room_id == event.room_id => found.clone(),
             _ => {
                 let id = ruma::EventId::parse(format!("${}", event.room_id.strip_sigil())).ok();
-                let create = id.and_then(|id| self.source.event(&self.source.named(&id)?));
-                *last = Some((Arc::clone(event), create.clone()));
-                create
+                let found = id.and_then(|id| Some(self.source.node(&self.source.named(&id)?)?.event));
+                *last = Some(Create { of: Arc::clone(event), found: found.clone() });
+                found
             }
         }
     }
@@ -83,8 +91,8 @@ fn full_conflicted_set<S: Source>(
     let subgraph = (version.resolution == StateResolution::V2_1).then_some(&conflict.subgraph).into_iter().flatten();
     for id in conflict.conflicted.iter().chain(&conflict.auth_difference).chain(subgraph) {
         if !full.contains_key(id) {
-            let event = known(source, id)?;
-            full.insert(id.clone(), Node { auth_events: source.auth_events(id, &event), event });
+            let node = known(source, id)?;
+            full.insert(id.clone(), node);
         }
     }
     full.retain(|_, node| node.event.state_key.is_some());
@@ -125,11 +133,25 @@ fn is_power_event(event: &Event) -> bool {
 struct Partial<'a, S: Source> {
     room: &'a Room<'a, S>,
     unconflicted: &'a dyn Fn(&str, &str) -> Option<S::Id>,
-    resolved: ByKey<(S::Id, Arc<Event>)>,
+    resolved: ByKey<Entry<S::Id>>,
     /// What was asked of the unconflicted state: the power levels, say, for each event.
-    agreed: RefCell<ByKey<Option<(S::Id, Arc<Event>)>>>,
+    agreed: RefCell<ByKey<Option<Entry<S::Id>>>>,
     /// The accepted auth events of the event that was last judged: many cite the same.
     cited: RefCell<Cited<S::Id>>,
+    /// By type and sender what was said of the last event that is judged by these alone.
+    judged: ByKey<Judged<S::Id>>,
+    /// How often an entry changed by which others are judged.
+    changes: usize,
+}
+
+/// The event of an entry, and what stands for it.
+type Entry<I> = (I, Node<I>);
+
+/// What was said of an event, and after how many changes.
+struct Judged<I> {
+    node: Node<I>,
+    changes: usize,
+    allowed: bool,
 }
 
 /// The ids of auth events, and those of them that are accepted.
@@ -142,17 +164,36 @@ impl<S: Source> Partial<'_, S> {
         let Some((kind, key)) = event.state_pair() else { return };
         // The specification lets an event that was rejected by the state before it in after all. Like Synapse, Hearth
         // does not: a rejected event never enters the state.
-        if self.room.source.rejected(id) {
+        if node.rejected {
             return;
         }
-        let allowed = authorize(self.room.version, event, |kind, key| {
-            let cited = || self.cited(node).iter().rev().find(|cited| cited.state_pair() == Some((kind, key))).cloned();
-            let entry = self.entry(kind, key).map(|(_, event)| event);
-            entry.or_else(cited).or_else(|| self.implied_create(event, kind, key))
-        });
-        if allowed.is_ok() {
-            self.resolved.insert(kind, key, (id.clone(), Arc::clone(event)));
+        if self.allows(node, (kind, event.sender.as_str())) {
+            self.resolved.insert(kind, key, (id.clone(), node.clone()));
+            self.changes += usize::from(may_be_cited(kind));
         }
+    }
+
+    /// Whether the state allows the event. Thousands of one sender's events are judged once, as long as nothing changes by which they are.
+    fn allows(&mut self, node: &Node<S::Id>, (kind, sender): (&str, &str)) -> bool {
+        let by_sender = is_judged_by_sender(&node.event);
+        if by_sender
+            && let Some(Judged { node: last, changes, allowed }) = self.judged.get(kind, sender)
+            && *changes == self.changes
+            && last.auth_events == node.auth_events
+            && last.event.room_id == node.event.room_id
+        {
+            return *allowed;
+        }
+        let allowed = authorize(self.room.version, &node.event, |kind, key| {
+            let cited = || self.cited(node).iter().rev().find(|cited| cited.state_pair() == Some((kind, key))).cloned();
+            let entry = self.entry(kind, key).map(|(_, node)| node.event);
+            entry.or_else(cited).or_else(|| self.implied_create(&node.event, kind, key))
+        });
+        let allowed = allowed.is_ok();
+        if by_sender {
+            self.judged.insert(kind, sender, Judged { node: node.clone(), changes: self.changes, allowed });
+        }
+        allowed
     }
 
     fn cited(&self, node: &Node<S::Id>) -> Rc<[Arc<Event>]> {
@@ -160,7 +201,7 @@ impl<S: Source> Partial<'_, S> {
         match &*last {
             Some((ids, cited)) if *ids == node.auth_events => Rc::clone(cited),
             _ => {
-                let cited: Rc<[Arc<Event>]> = node.auth_events.iter().filter_map(|id| self.accepted(id)).collect();
+                let cited: Rc<[Arc<Event>]> = node.auth_events.iter().filter_map(|id| Some(self.accepted(id)?.event)).collect();
                 *last = Some((Rc::clone(&node.auth_events), Rc::clone(&cited)));
                 cited
             }
@@ -168,7 +209,7 @@ impl<S: Source> Partial<'_, S> {
     }
 
     /// The state's event of this type and state key. Version 2.1 starts from nothing, 2 from the unconflicted state.
-    fn entry(&self, kind: &str, key: &str) -> Option<(S::Id, Arc<Event>)> {
+    fn entry(&self, kind: &str, key: &str) -> Option<Entry<S::Id>> {
         if let Some(entry) = self.resolved.get(kind, key) {
             return Some(entry.clone());
         }
@@ -179,13 +220,13 @@ impl<S: Source> Partial<'_, S> {
             return agreed.clone();
         }
         let agreed = (self.unconflicted)(kind, key);
-        let agreed = agreed.and_then(|id| self.accepted(&id).map(|event| (id, event)));
+        let agreed = agreed.and_then(|id| self.accepted(&id).map(|node| (id, node)));
         self.agreed.borrow_mut().insert(kind, key, agreed.clone());
         agreed
     }
 
-    fn accepted(&self, id: &S::Id) -> Option<Arc<Event>> {
-        if self.room.source.rejected(id) { None } else { self.room.source.event(id) }
+    fn accepted(&self, id: &S::Id) -> Option<Node<S::Id>> {
+        self.room.source.node(id).filter(|node| !node.rejected)
     }
 
     /// Version 12: no event cites the create event, its room id implies it.

@@ -219,14 +219,19 @@ fn resolutions(c: &mut Criterion) {
             for ways in [2, 20] {
                 let roots: Vec<Root> = branches[..ways].iter().map(|branch| branch[at]).collect();
                 let states: Vec<Vec<OwnedEventId>> = roots.iter().map(|root| forked.ids_of(&db, *root)).collect();
-                let input = oracle.input(&states);
+                // Twenty whole states of the largest room are more than ruma resolves in a minute.
+                let input = (u64::from(members) * ways as u64 <= 200_000).then(|| oracle.input(&states));
                 let resolved = forked.resolve(&roots);
-                assert_eq!(forked.ids_of(&forked.snapshot(), resolved).len(), oracle.resolve(input.clone()));
+                if let Some(input) = &input {
+                    assert_eq!(forked.ids_of(&forked.snapshot(), resolved).len(), oracle.resolve(input.clone()));
+                }
                 let mut group = c.benchmark_group(format!("a fork of {ways} with {entries} conflicts, by members"));
                 group.bench_function(BenchmarkId::new("here", members), |b| b.iter(|| black_box(forked.resolve(&roots))));
-                group.bench_function(BenchmarkId::new("ruma on whole states", members), |b| {
-                    b.iter_batched(|| input.clone(), |input| black_box(oracle.resolve(input)), BatchSize::PerIteration);
-                });
+                if let Some(input) = input {
+                    group.bench_function(BenchmarkId::new("ruma on whole states", members), |b| {
+                        b.iter_batched(|| input.clone(), |input| black_box(oracle.resolve(input)), BatchSize::PerIteration);
+                    });
+                }
                 group.finish();
             }
         }
