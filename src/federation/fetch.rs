@@ -322,9 +322,9 @@ impl Federation {
 
     /// The events among these that are what they say.
     pub(crate) async fn verified(&self, raw: Vec<Box<RawValue>>, version: &'static RoomVersion) -> Result<Believed> {
-        let pdus = raw.iter().filter_map(|raw| RawPdu::from_bytes(raw.get().as_bytes()).ok()).collect();
+        let read = |raw: Box<RawValue>| Ok(RawPdu::from_bytes(raw.get().as_bytes())?);
         let mut believed = Believed::default();
-        for event in self.verify(pdus, version).await? {
+        for event in self.verify_read(raw, read, version).await? {
             match event {
                 Ok(event) => believed.events.push(event),
                 Err(error) => {

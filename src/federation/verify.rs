@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use futures_util::{StreamExt as _, stream};
 use protocol::{
     json::Object,
     parse::{PduError, RawPdu},
@@ -22,6 +23,11 @@ pub enum Unverified {
     Signature(#[from] VerifyError),
 }
 
+/// Events that are parsed or verified by one thread without a break.
+const AT_ONCE: usize = 16;
+/// Threads that parse or verify the events of one request.
+const THREADS_MAX: usize = 4;
+
 impl Federation {
     /// Parses and verifies events of one room version, in their order. Each fails alone.
     ///
@@ -32,8 +38,18 @@ impl Federation {
         raw: Vec<RawPdu>,
         version: &'static RoomVersion,
     ) -> Result<Vec<std::result::Result<Verified, Unverified>>> {
-        let parse = move || raw.into_iter().map(|pdu| pdu.parse(version)).collect::<Vec<_>>();
-        let parsed: Vec<std::result::Result<Parsed, PduError>> = self.computed(parse).await?;
+        self.verify_read(raw, Ok, version).await
+    }
+
+    /// [`Federation::verify`] of what `read` reads as events: none is held as an object for longer than it takes to parse it.
+    pub(crate) async fn verify_read<T: Send + 'static>(
+        &self,
+        raw: Vec<T>,
+        read: impl Fn(T) -> std::result::Result<RawPdu, PduError> + Clone + Send + 'static,
+        version: &'static RoomVersion,
+    ) -> Result<Vec<std::result::Result<Verified, Unverified>>> {
+        let parsed: Vec<std::result::Result<Parsed, PduError>> =
+            self.computed_each(raw, move |raw| read(raw).and_then(|pdu| pdu.parse(version))).await?;
         let mut wanted = Wanted::default();
         for event in parsed.iter().flatten() {
             for (server, key_id) in event.wanted_keys() {
@@ -41,11 +57,35 @@ impl Federation {
             }
         }
         let keys = Arc::new(self.fetch_keys(wanted).await?);
-        let verify = move || {
-            let verified = |event: Parsed| event.verify(|server, key_id| keys.key(server, key_id)).map_err(Unverified::from);
-            parsed.into_iter().map(|event| verified(event?)).collect()
+        let verify = move |event: std::result::Result<Parsed, PduError>| {
+            event?.verify(|server, key_id| keys.key(server, key_id)).map_err(Unverified::from)
         };
-        self.computed(verify).await
+        self.computed_each(parsed, verify).await
+    }
+
+    /// Runs what computes long for each of these, on several threads where there are many, and gives what came of them in their order.
+    async fn computed_each<T: Send + 'static, U: Send + 'static>(
+        &self,
+        items: Vec<T>,
+        work: impl Fn(T) -> U + Clone + Send + 'static,
+    ) -> Result<Vec<U>> {
+        let mut done = Vec::with_capacity(items.len());
+        let mut items = items.into_iter().peekable();
+        let parts = std::iter::from_fn(move || {
+            items.peek()?;
+            Some(items.by_ref().take(AT_ONCE).collect::<Vec<T>>())
+        });
+        let computing = parts.map(|part| {
+            self.computed({
+                let work = work.clone();
+                move || part.into_iter().map(work).collect::<Vec<U>>()
+            })
+        });
+        let mut computed = stream::iter(computing).buffered(THREADS_MAX);
+        while let Some(part) = computed.next().await {
+            done.extend(part?);
+        }
+        Ok(done)
     }
 
     /// Runs what computes long.

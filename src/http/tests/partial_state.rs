@@ -320,36 +320,3 @@ async fn a_room_is_purged_before_all_is_known() {
     story.becomes_whole().await;
     assert_eq!(story.members(&story.bob).await, story.everyone());
 }
-
-/// How long it takes to enter a room of many members, both servers in one process: until it is of use, and until all are known. Run by
-/// `cargo test --release -p hearth-http joining_a_room_of_many -- --ignored --nocapture`.
-#[tokio::test]
-#[ignore = "it measures"]
-async fn joining_a_room_of_many() {
-    for members in [1_000, 10_000] {
-        let story = Story::new("11").await;
-        let (server, id) = (&story.one.hearth.server, story.room.as_str().try_into().unwrap());
-        let no = rooms::numbers::number(&server.store.snapshot(), id).unwrap().unwrap();
-        for member in 0..members {
-            let id = ruma::OwnedUserId::try_from(format!("@member{member}:one.test")).unwrap();
-            let sender = rooms::Sender { no: users::numbers::ensure(&server.store, &id).unwrap(), id: id.clone() };
-            let (to, content) = (rooms::membership::Action::Join, serde_json::Map::new());
-            let change = rooms::membership::Change { target: id, to, content };
-            rooms::membership::change(&server.store, &server.identity, &sender, no, change, server.now_ms()).unwrap().soft();
-        }
-        story.one.hearth.settle().await;
-        let begun = std::time::Instant::now();
-        let entering = story.bob.post(&format!("/_matrix/client/v3/join/{}?via=one.test", enc(&story.room)), json!({}));
-        let watching = async {
-            let usable = story.path("state/m.room.name");
-            eventually("a name", async || story.bob.get(&usable).await.status.is_success().then_some(())).await;
-            begun.elapsed()
-        };
-        let (entered, usable) = tokio::join!(entering.into_future(), watching);
-        entered.ok();
-        story.becomes_whole().await;
-        let whole = begun.elapsed();
-        assert_eq!(story.members(&story.bob).await.len(), members + 4);
-        eprintln!("{members} members: of use after {} ms, whole after {} ms", usable.as_millis(), whole.as_millis());
-    }
-}
