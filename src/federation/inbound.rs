@@ -5,12 +5,12 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use futures_util::future;
-use protocol::parse::RawPdu;
+use protocol::{parse::RawPdu, verify::Verified};
 use rooms::{
     acl,
     events::StoredEvent,
     members::{self, Membership},
-    receive::Outcome,
+    receive::{self, Outcome},
     remote,
 };
 use ruma::{OwnedEventId, OwnedUserId, RoomId, ServerName, UserId};
@@ -159,41 +159,67 @@ impl Federation {
     async fn receive_in_room(&self, origin: &ServerName, room: InRoom) -> Result<Answer> {
         let InRoom { known, denied, pdus } = room;
         let texts = pdus.iter().map(|pdu| written(pdu.object())).collect::<Result<Vec<_>>>()?;
-        let events = self.verify(pdus, known.version).await?;
+        let verified = self.verify(pdus, known.version).await?;
         let gate = self.rooms.at(known.no);
         let _alone = gate.lock().await;
-        let mut answer = Answer::new();
-        for (event, text) in events.into_iter().zip(texts) {
-            let event = match event {
-                Ok(event) => event,
-                Err(error) if self.late(&error).is_some() && !denied && self.stage(origin, known.no, &text)? => continue,
-                Err(error) => {
-                    tracing::debug!(%error, room = %known.id, server = %origin, "an event was refused");
-                    continue;
-                }
-            };
-            let id = event.event().id.clone();
-            let outcome = match denied {
-                true => Err("the room's access list denies your server".to_owned()),
-                false => match self.receive(origin, &known, event).await {
-                    // It counts as received, and is tried again.
-                    Err(error) if error.is_theirs() && self.stage(origin, known.no, &text)? => Ok(None),
-                    received => received.map(Some).map_err(|error| error.to_string()),
-                },
-            };
-            let error = match outcome {
-                Ok(Some(Outcome::Rejected(reason))) => Some(reason),
-                Ok(_) => None,
-                Err(error) => Some(error),
-            };
-            if let Some(error) = &error {
-                tracing::debug!(event = %id, room = %known.id, server = %origin, error, "an event was refused");
+        let mut events: Vec<Told> = Vec::with_capacity(verified.len());
+        for (event, text) in verified.into_iter().zip(texts) {
+            match event {
+                Ok(event) => events.push((event, text)),
+                Err(error) if self.late(&error).is_some() && !denied && self.stage(origin, known.no, &text)? => {}
+                Err(error) => tracing::debug!(%error, room = %known.id, server = %origin, "an event was refused"),
             }
-            answer.insert(id, Processed { error });
+        }
+        if denied {
+            let refused = Processed { error: Some("the room's access list denies your server".to_owned()) };
+            return Ok(events.into_iter().map(|(event, _)| (event.event().id.clone(), refused.clone())).collect());
+        }
+        let mut answer = Answer::new();
+        let mut rest = events.as_slice();
+        while let Some((first, _)) = rest.first() {
+            let mut outcomes: Vec<_> = self.receive_together(&known, rest).await.into_iter().map(Ok).collect();
+            if outcomes.is_empty() {
+                // Something is missing for it, or it fails: alone.
+                outcomes.push(self.receive(origin, &known, first.clone()).await);
+            }
+            let (received, others) = rest.split_at(outcomes.len());
+            for ((event, text), outcome) in received.iter().zip(outcomes) {
+                let processed = match outcome {
+                    // It counts as received, and is tried again.
+                    Err(error) if error.is_theirs() && self.stage(origin, known.no, text)? => Processed::default(),
+                    outcome => processed(origin, event, outcome),
+                };
+                answer.insert(event.event().id.clone(), processed);
+            }
+            rest = others;
         }
         Ok(answer)
     }
+
+    /// What became of the first of these events, as far as nothing is missing for them: none where one of them fails.
+    async fn receive_together(&self, known: &Known, events: &[Told]) -> Vec<Outcome> {
+        let (store, no) = (self.store.clone(), known.no);
+        let events: Vec<Verified> = events.iter().map(|(event, _)| event.clone()).collect();
+        // The answer to the transaction waits for the disk once.
+        let received = self.computed(move || Ok::<_, Error>(receive::receive_together(&store, no, &events)?.soft())).await;
+        received.and_then(|received| received).unwrap_or_default()
+    }
 }
+
+/// What the other server is told of an event.
+fn processed(origin: &ServerName, event: &Verified, outcome: Result<Outcome>) -> Processed {
+    let error = match outcome {
+        Ok(Outcome::Rejected(reason)) => reason,
+        Ok(_) => return Processed::default(),
+        Err(error) => error.to_string(),
+    };
+    let event = event.event();
+    tracing::debug!(event = %event.id, room = %event.room_id, server = %origin, error, "an event was refused");
+    Processed { error: Some(error) }
+}
+
+/// An event that is what it says, and its text.
+type Told = (Verified, Box<RawValue>);
 
 struct InRoom {
     known: Known,

@@ -71,6 +71,24 @@ pub fn receive(store: &Store, room: RoomNo, event: Verified) -> Result<Pending<O
     head::change(store, room, |open| receive_in(open, &event.into_event(), How::default()))
 }
 
+/// Receives events in their order with one write, up to the first that [`Outcome::Missing`] or [`Outcome::Unsigned`] would be said of. Returns
+/// what became of those before it.
+///
+/// # Errors
+/// As [`receive`], for all of them: nothing was changed.
+pub fn receive_together(store: &Store, room: RoomNo, events: &[Verified]) -> Result<Pending<Vec<Outcome>>> {
+    head::change(store, room, |open| {
+        let mut outcomes = Vec::with_capacity(events.len());
+        for event in events {
+            match receive_in(open, event.event(), How::default())? {
+                Outcome::Missing(_) | Outcome::Unsigned(_) => break,
+                outcome => outcomes.push(outcome),
+            }
+        }
+        Ok(outcomes)
+    })
+}
+
 /// Receives an event that the room's policy server was asked to sign, as [`receive`] or [`receive_with_state`]: without its signature it is soft-failed.
 ///
 /// # Errors
