@@ -18,11 +18,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use store::{Read as _, RoomNo, Table};
 
-use crate::{
-    Error, Federation, Result,
-    edus::Edu,
-    known::{Known, written},
-};
+use crate::{Error, Federation, Result, edus::Edu, known::Known};
 
 pub(crate) static ANSWERS: Table<String, Answered> =
     Table::new("inbound_transactions", "The last transaction of each other server, and what it was answered.");
@@ -93,11 +89,11 @@ impl Federation {
     /// The events by their rooms, in their order.
     fn by_room(&self, origin: &ServerName, pdus: Vec<Box<RawValue>>) -> Result<(Vec<InRoom>, Vec<RawPdu>)> {
         let db = self.store.snapshot();
-        let mut rooms: BTreeMap<String, Vec<RawPdu>> = BTreeMap::new();
+        let mut rooms: BTreeMap<String, Vec<(RawPdu, Box<RawValue>)>> = BTreeMap::new();
         for raw in pdus {
             let Ok(pdu) = RawPdu::from_bytes(raw.get().as_bytes()) else { continue };
             if let Some(room) = pdu.room_id().map(str::to_owned) {
-                rooms.entry(room).or_default().push(pdu);
+                rooms.entry(room).or_default().push((pdu, raw));
             }
         }
         let (mut found, mut unknown) = (Vec::new(), Vec::new());
@@ -105,7 +101,7 @@ impl Federation {
             let Ok(id) = RoomId::parse(id) else { continue };
             let Some(known) = self.known(&db, &id)? else {
                 tracing::debug!(room = %id, server = %origin, "events of a room that this server is not in");
-                unknown.extend(pdus);
+                unknown.extend(pdus.into_iter().map(|(pdu, _)| pdu));
                 continue;
             };
             let denied = !acl::allows(&db, known.no, origin)?;
@@ -158,7 +154,7 @@ impl Federation {
     /// Receives the events of one room in their order. No other transaction's are received in it meanwhile.
     async fn receive_in_room(&self, origin: &ServerName, room: InRoom) -> Result<Answer> {
         let InRoom { known, denied, pdus } = room;
-        let texts = pdus.iter().map(|pdu| written(pdu.object())).collect::<Result<Vec<_>>>()?;
+        let (pdus, texts): (Vec<_>, Vec<_>) = pdus.into_iter().unzip();
         let verified = self.verify(pdus, known.version).await?;
         let gate = self.rooms.at(known.no);
         let _alone = gate.lock().await;
@@ -224,5 +220,6 @@ type Told = (Verified, Box<RawValue>);
 struct InRoom {
     known: Known,
     denied: bool,
-    pdus: Vec<RawPdu>,
+    /// The events as they were read, and their texts.
+    pdus: Vec<(RawPdu, Box<RawValue>)>,
 }

@@ -59,6 +59,14 @@ pub(super) async fn join(who: &Person, room: &str, via: &str) {
     who.post(&format!("/_matrix/client/v3/join/{}?via={via}", enc(room)), json!({})).await.ok();
 }
 
+/// Two servers, and a user of each.
+pub(super) async fn neighbours() -> (Network, Running, Running, Person, Person) {
+    let network = Network::default();
+    let (one, two) = (running(&network, "one.test"), running(&network, "two.test"));
+    let (alice, bob) = (one.hearth.register("alice").await, two.hearth.register("bob").await);
+    (network, one, two, alice, bob)
+}
+
 pub(super) async fn hears(who: &Person, room: &str, event: &str) {
     let path = format!("/_matrix/client/v3/rooms/{}/event/{}", enc(room), enc(event));
     eventually("an event", async || who.get(&path).await.status.is_success().then_some(())).await;
@@ -87,9 +95,7 @@ async fn messages(of: &Person, room: &str, limit: usize) -> Vec<String> {
 #[tokio::test]
 async fn a_user_joins_a_room_of_another_server_and_they_talk() {
     for version in ["1", "2", "3", "5", "6", "8", "9", "10", "11", "12"] {
-        let network = Network::default();
-        let (one, two) = (running(&network, "one.test"), running(&network, "two.test"));
-        let (alice, bob) = (one.hearth.register("alice").await, two.hearth.register("bob").await);
+        let (_network, _one, _two, alice, bob) = neighbours().await;
         let room = room(&alice, json!({ "preset": "public_chat", "room_version": version })).await;
         for txn in ["a", "b", "c"] {
             say(&alice, &room, txn).await;
@@ -113,9 +119,7 @@ async fn a_user_joins_a_room_of_another_server_and_they_talk() {
 
 #[tokio::test]
 async fn what_was_said_before_a_join_is_read_from_where_the_sync_ends() {
-    let network = Network::default();
-    let (one, two) = (running(&network, "one.test"), running(&network, "two.test"));
-    let (alice, bob) = (one.hearth.register("alice").await, two.hearth.register("bob").await);
+    let (_network, _one, _two, alice, bob) = neighbours().await;
     let room = room(&alice, json!({ "preset": "public_chat" })).await;
     let said = say(&alice, &room, "before").await;
     join(&bob, &room, "one.test").await;
@@ -129,9 +133,7 @@ async fn what_was_said_before_a_join_is_read_from_where_the_sync_ends() {
 
 #[tokio::test]
 async fn what_was_said_while_a_server_was_away_is_shown_where_it_was_said() {
-    let network = Network::default();
-    let (one, two) = (running(&network, "one.test"), running(&network, "two.test"));
-    let (alice, bob) = (one.hearth.register("alice").await, two.hearth.register("bob").await);
+    let (_network, _one, _two, alice, bob) = neighbours().await;
     let room = room(&alice, json!({ "preset": "public_chat" })).await;
     say(&alice, &room, "before").await;
     join(&bob, &room, "one.test").await;
@@ -151,9 +153,7 @@ async fn what_was_said_while_a_server_was_away_is_shown_where_it_was_said() {
 
 #[tokio::test]
 async fn who_follows_to_an_upgraded_room_of_another_server_keeps_their_push_rules() {
-    let network = Network::default();
-    let (one, two) = (running(&network, "one.test"), running(&network, "two.test"));
-    let (alice, bob) = (one.hearth.register("alice").await, two.hearth.register("bob").await);
+    let (_network, _one, _two, alice, bob) = neighbours().await;
     let old = room(&alice, json!({ "preset": "public_chat", "room_version": "10" })).await;
     join(&bob, &old, "one.test").await;
     let rule = |room: &str| format!("/_matrix/client/v3/pushrules/global/room/{}", enc(room));
@@ -171,9 +171,7 @@ async fn who_follows_to_an_upgraded_room_of_another_server_keeps_their_push_rule
 #[tokio::test]
 async fn an_invitation_is_signed_shown_accepted_or_declined() {
     for version in ["1", "9", "12"] {
-        let network = Network::default();
-        let (one, two) = (running(&network, "one.test"), running(&network, "two.test"));
-        let (alice, bob) = (one.hearth.register("alice").await, two.hearth.register("bob").await);
+        let (_network, _one, two, alice, bob) = neighbours().await;
         let carol = two.hearth.register("carol").await;
         let invited =
             json!({ "room_version": version, "name": "Den", "preset": "private_chat", "invite": [bob.user_id, carol.user_id] });
@@ -201,9 +199,7 @@ async fn an_invitation_is_signed_shown_accepted_or_declined() {
 
 #[tokio::test]
 async fn a_knock_is_told_and_let_in() {
-    let network = Network::default();
-    let (one, two) = (running(&network, "one.test"), running(&network, "two.test"));
-    let (alice, bob) = (one.hearth.register("alice").await, two.hearth.register("bob").await);
+    let (_network, _one, _two, alice, bob) = neighbours().await;
     let rules = json!({ "type": "m.room.join_rules", "content": { "join_rule": "knock" } });
     let room = room(&alice, json!({ "room_version": "11", "name": "Den", "initial_state": [rules] })).await;
     bob.post(&format!("/_matrix/client/v3/join/{}?via=one.test", enc(&room)), json!({})).await.fails(403, "M_FORBIDDEN");
@@ -225,9 +221,7 @@ pub(super) async fn section(of: &Person, room: &str) -> Option<String> {
 #[tokio::test]
 async fn an_invitation_is_taken_back_and_a_knock_by_either_side() {
     for version in ["9", "12"] {
-        let network = Network::default();
-        let (one, two) = (running(&network, "one.test"), running(&network, "two.test"));
-        let (alice, bob) = (one.hearth.register("alice").await, two.hearth.register("bob").await);
+        let (_network, _one, two, alice, bob) = neighbours().await;
         let rules = json!({ "type": "m.room.join_rules", "content": { "join_rule": "knock" } });
         let room = room(&alice, json!({ "room_version": version, "initial_state": [rules] })).await;
         let bobs = json!({ "user_id": bob.user_id });
@@ -256,9 +250,7 @@ async fn an_invitation_is_taken_back_and_a_knock_by_either_side() {
 #[tokio::test]
 async fn members_of_one_room_may_join_another_by_way_of_its_server() {
     for version in ["8", "10", "12"] {
-        let network = Network::default();
-        let (one, two) = (running(&network, "one.test"), running(&network, "two.test"));
-        let (alice, bob) = (one.hearth.register("alice").await, two.hearth.register("bob").await);
+        let (_network, _one, two, alice, bob) = neighbours().await;
         let open = room(&alice, json!({ "room_version": version, "preset": "public_chat" })).await;
         let allow = json!([{ "type": "m.room_membership", "room_id": open }]);
         let rules = json!({ "type": "m.room.join_rules", "content": { "join_rule": "restricted", "allow": allow } });
@@ -278,9 +270,7 @@ async fn members_of_one_room_may_join_another_by_way_of_its_server() {
 
 #[tokio::test]
 async fn a_server_that_was_away_is_told_what_it_missed() {
-    let network = Network::default();
-    let (one, two) = (running(&network, "one.test"), running(&network, "two.test"));
-    let (alice, bob) = (one.hearth.register("alice").await, two.hearth.register("bob").await);
+    let (network, one, _two, alice, bob) = neighbours().await;
     let room = room(&alice, json!({ "preset": "public_chat" })).await;
     join(&bob, &room, "one.test").await;
     network.cut_off("two.test");
@@ -297,9 +287,7 @@ async fn a_server_that_was_away_is_told_what_it_missed() {
 
 #[tokio::test]
 async fn what_was_redacted_before_it_was_fetched_is_shown_as_such() {
-    let network = Network::default();
-    let (one, two) = (running(&network, "one.test"), running(&network, "two.test"));
-    let (alice, bob) = (one.hearth.register("alice").await, two.hearth.register("bob").await);
+    let (_network, _one, _two, alice, bob) = neighbours().await;
     let room = room(&alice, json!({ "preset": "public_chat" })).await;
     let regretted = say(&alice, &room, "regretted").await;
     join(&bob, &room, "one.test").await;
@@ -314,9 +302,7 @@ async fn what_was_redacted_before_it_was_fetched_is_shown_as_such() {
 
 #[tokio::test]
 async fn servers_that_wrote_at_the_same_time_agree() {
-    let network = Network::default();
-    let (one, two) = (running(&network, "one.test"), running(&network, "two.test"));
-    let (alice, bob) = (one.hearth.register("alice").await, two.hearth.register("bob").await);
+    let (network, one, two, alice, bob) = neighbours().await;
     let levels = json!({ "users": { bob.user_id.clone(): 100, alice.user_id.clone(): 100 } });
     let room =
         room(&alice, json!({ "preset": "public_chat", "room_version": "11", "power_level_content_override": levels })).await;
@@ -352,9 +338,7 @@ async fn at_time(of: &Person, room: &str, ts: u64, dir: &str) -> Option<String> 
 
 #[tokio::test]
 async fn an_event_of_a_time_before_the_join_is_fetched() {
-    let network = Network::default();
-    let (one, two) = (running(&network, "one.test"), running(&network, "two.test"));
-    let (alice, bob) = (one.hearth.register("alice").await, two.hearth.register("bob").await);
+    let (_network, one, two, alice, bob) = neighbours().await;
     let room = room(&alice, json!({ "preset": "public_chat" })).await;
     let created_ms = one.hearth.server.now_ms();
     let mut said = Vec::new();
@@ -388,9 +372,7 @@ fn messages_here(on: &Running, id: &str) -> usize {
 
 #[tokio::test]
 async fn who_is_cut_off_answers_of_what_is_here() {
-    let network = Network::default();
-    let (one, two) = (running(&network, "one.test"), running(&network, "two.test"));
-    let (alice, bob) = (one.hearth.register("alice").await, two.hearth.register("bob").await);
+    let (network, _one, _two, alice, bob) = neighbours().await;
     let room = room(&alice, json!({ "preset": "public_chat" })).await;
     say(&alice, &room, "before").await;
     join(&bob, &room, "one.test").await;
@@ -440,9 +422,7 @@ async fn where_federation_is_switched_off_nothing_waits_to_be_told() {
 
 #[tokio::test]
 async fn a_message_from_before_a_change_of_state_takes_nothing_of_it_back() {
-    let network = Network::default();
-    let (one, two) = (running(&network, "one.test"), running(&network, "two.test"));
-    let (alice, bob) = (one.hearth.register("alice").await, two.hearth.register("bob").await);
+    let (network, _one, two, alice, bob) = neighbours().await;
     let room = room(&alice, json!({ "preset": "public_chat", "topic": "old" })).await;
     join(&bob, &room, "one.test").await;
     is(&alice, &room, &bob.user_id, "join").await;

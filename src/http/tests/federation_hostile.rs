@@ -409,28 +409,20 @@ async fn t15_outliers_are_never_served() {
 
     // A message and a name that hang nowhere, told as what another event cites.
     let (message, outlier) = evil.message(&room, user, "outlier").await;
-    let (member, renamed) = {
-        let mut event = outlier.as_object().unwrap().clone();
-        event.retain(|key, _| !["hashes", "signatures"].contains(&key.as_str()));
+    let rules = evil.victim_event_id(&room, "m.room.join_rules", "").await;
+    let (member, renamed) = resigned(&outlier, |event| {
         event.insert("type".to_owned(), json!("m.room.member"));
         event.insert("state_key".to_owned(), json!(user));
         event.insert("content".to_owned(), json!({ "membership": "join", "displayname": "Outlier" }));
-        let rules = evil.victim_event_id(&room, "m.room.join_rules", "").await;
         event["auth_events"].as_array_mut().unwrap().push(json!(rules));
-        signed(event)
-    };
+    });
     let told = json!({ "auth_chain": [outlier, renamed] }).to_string();
     let chains = Router::new().route("/_matrix/federation/v1/event_auth/{room}/{event}", get(move || async move { told }));
     let chains = Arc::new(chains);
     network.connect(EVIL, &chains);
-    let (_, mut citing) = evil.message(&room, user, "citing").await;
-    let citing = {
-        let mut event = citing.as_object_mut().unwrap().clone();
-        event.retain(|key, _| !["hashes", "signatures"].contains(&key.as_str()));
-        event["auth_events"].as_array_mut().unwrap().push(json!(NOTHING));
-        signed(event).1
-    };
-    evil.send("t1", &[Value::Object(citing)], &[]).await.ok();
+    let (_, citing) = evil.message(&room, user, "citing").await;
+    let (_, citing) = resigned(&citing, |event| event["auth_events"].as_array_mut().unwrap().push(json!(NOTHING)));
+    evil.send("t1", &[citing], &[]).await.ok();
     let db = one.hearth.server.snapshot();
     for id in [&message, &member] {
         assert!(rooms::events::find(&db, id.as_str().try_into().unwrap()).unwrap().is_some(), "it was taken in");

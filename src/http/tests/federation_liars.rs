@@ -14,7 +14,7 @@ use futures_util::TryStreamExt as _;
 use serde_json::{Value, json};
 
 use super::{
-    federation::{Running, enc, hears, join, room, running, say},
+    federation::{Running, enc, hears, join, neighbours, room, running, say},
     federation_hostile::{EVIL, Evil, NOTHING, open_room, resigned, signed},
 };
 use crate::testing::{Hearth, Network};
@@ -171,9 +171,7 @@ async fn t27_refused_events_hide_no_history() {
 /// T34: a room that waits for a server that does not answer holds up no other room, and not its own users.
 #[tokio::test]
 async fn t34_a_room_that_waits_for_a_server_holds_up_nobody_else() {
-    let network = Network::default();
-    let (one, two) = (running(&network, "one.test"), running(&network, "two.test"));
-    let (alice, bob) = (one.hearth.register("alice").await, two.hearth.register("bob").await);
+    let (network, one, _two, alice, bob) = neighbours().await;
     let (stuck, well) = (open_room(&alice).await, room(&alice, json!({ "preset": "public_chat" })).await);
     join(&bob, &well, "one.test").await;
     join(&bob, &stuck, "one.test").await;

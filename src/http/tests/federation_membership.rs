@@ -3,7 +3,7 @@
 
 use serde_json::json;
 
-use super::federation::{enc, eventually, hears, is, join, membership, room, running, say, section};
+use super::federation::{enc, eventually, hears, is, join, membership, neighbours, room, running, say, section};
 use super::federation_hostile::NOTHING;
 use crate::testing::{Hearth, Network};
 
@@ -31,9 +31,7 @@ async fn an_invitation_is_answered_before_its_event_has_arrived() {
 
 #[tokio::test]
 async fn only_who_invited_takes_an_invitation_back() {
-    let network = Network::default();
-    let (one, two) = (running(&network, "one.test"), running(&network, "two.test"));
-    let (alice, bob) = (one.hearth.register("alice").await, two.hearth.register("bob").await);
+    let (_network, one, _two, alice, bob) = neighbours().await;
     let carol = one.hearth.register("carol").await;
     let common = room(&alice, json!({ "preset": "public_chat" })).await;
     join(&bob, &common, "one.test").await;
@@ -49,9 +47,7 @@ async fn only_who_invited_takes_an_invitation_back() {
 
 #[tokio::test]
 async fn a_name_is_changed_in_a_restricted_room_with_what_a_client_was_told() {
-    let network = Network::default();
-    let (one, two) = (running(&network, "one.test"), running(&network, "two.test"));
-    let (alice, bob) = (one.hearth.register("alice").await, two.hearth.register("bob").await);
+    let (_network, _one, _two, alice, bob) = neighbours().await;
     let open = room(&alice, json!({ "room_version": "10", "preset": "public_chat" })).await;
     let allow = json!([{ "type": "m.room_membership", "room_id": open }]);
     let rules = json!({ "type": "m.room.join_rules", "content": { "join_rule": "restricted", "allow": allow } });

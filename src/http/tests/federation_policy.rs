@@ -20,7 +20,7 @@ use protocol::{
 use serde_json::{Value, json};
 
 use super::{
-    federation::{Running, enc, eventually, join, room, running, say},
+    federation::{Running, enc, eventually, join, neighbours, room, running, say},
     federation_hostile::{EVIL, Evil, open_room},
 };
 use crate::testing::{Network, Person, signing_key};
@@ -214,9 +214,7 @@ async fn a_room_without_a_policy_server_that_takes_part_has_none() {
 /// T12: a policy server may have the name of a server whose users' events it signs: its signature stands beside theirs, and it brings no other.
 #[tokio::test]
 async fn t12_a_recommendation_replaces_no_signature() {
-    let network = Network::default();
-    let (one, two) = (running(&network, "one.test"), running(&network, "two.test"));
-    let (alice, bob) = (one.hearth.register("alice").await, two.hearth.register("bob").await);
+    let (network, one, _two, alice, bob) = neighbours().await;
     let room = open_room(&alice).await;
     join(&bob, &room, "one.test").await;
     let evil = Evil::new(&network, &one.hearth);

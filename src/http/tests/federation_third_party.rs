@@ -11,7 +11,7 @@ use http::Method;
 use serde_json::{Value, json};
 
 use super::{
-    federation::{enc, is, join, membership, room, running},
+    federation::{enc, is, join, membership, neighbours, room},
     federation_hostile::{EVIL, Evil},
 };
 use crate::testing::{Answer, Hearth, Network, Person, signing_key};
@@ -54,9 +54,7 @@ fn identity_server(network: &Network, valid: &Arc<AtomicBool>) -> Arc<Router> {
 #[tokio::test]
 async fn who_has_the_address_is_invited() {
     for version in ["1", "6", "11", "12"] {
-        let network = Network::default();
-        let (one, two) = (running(&network, "one.test"), running(&network, "two.test"));
-        let (alice, bob) = (one.hearth.register("alice").await, two.hearth.register("bob").await);
+        let (network, one, two, alice, bob) = neighbours().await;
         let carol = one.hearth.register("carol").await;
         let valid = Arc::new(AtomicBool::new(false));
         let _id = identity_server(&network, &valid);
