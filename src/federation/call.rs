@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use protocol::json::Object;
 use ruma::ServerName;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use serde_json::Value;
 
 use crate::{Body, Error, Federation, Refusal, Result, collect, x_matrix};
 
@@ -200,7 +200,7 @@ impl Federation {
     /// The request with all its headers.
     fn signed(&self, destination: &ServerName, ask: Ask) -> Result<Request<Bytes>> {
         let wrong = |error: &dyn std::fmt::Display| Error::Internal(error.to_string());
-        let content: Option<Value> =
+        let content: Option<Object> =
             ask.body.as_ref().map(|body| serde_json::from_slice(body)).transpose().map_err(|error| wrong(&error))?;
         let identity = &self.identity;
         let signed = x_matrix::Signed {

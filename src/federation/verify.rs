@@ -23,8 +23,10 @@ pub enum Unverified {
     Signature(#[from] VerifyError),
 }
 
-/// Events that are parsed or verified by one thread without a break.
-const AT_ONCE: usize = 16;
+/// The fewest events that are worth another thread.
+const AT_ONCE_MIN: usize = 8;
+/// The most events that are parsed or verified by one thread without a break.
+const AT_ONCE_MAX: usize = 16;
 /// Threads that parse or verify the events of one request.
 const THREADS_MAX: usize = 4;
 
@@ -70,10 +72,13 @@ impl Federation {
         work: impl Fn(T) -> U + Clone + Send + 'static,
     ) -> Result<Vec<U>> {
         let mut done = Vec::with_capacity(items.len());
+        // In parts of one size: none is left over for one thread while the others wait.
+        let parts = (items.len() / AT_ONCE_MIN).clamp(1, THREADS_MAX).max(items.len().div_ceil(AT_ONCE_MAX));
+        let at_once = items.len().div_ceil(parts);
         let mut items = items.into_iter().peekable();
         let parts = std::iter::from_fn(move || {
             items.peek()?;
-            Some(items.by_ref().take(AT_ONCE).collect::<Vec<T>>())
+            Some(items.by_ref().take(at_once).collect::<Vec<T>>())
         });
         let computing = parts.map(|part| {
             self.computed({

@@ -54,6 +54,11 @@ pub fn request<R: IncomingRequest>(parts: &Parts, args: &[String], body: &[u8]) 
     // Clients leave out a body that would say nothing.
     let body = if body.is_empty() { b"{}" } else { body };
     object(body)?;
+    request_of_object(parts, args, body)
+}
+
+/// [`request`] whose body was found to be an object before.
+pub(crate) fn request_of_object<R: IncomingRequest>(parts: &Parts, args: &[String], body: &[u8]) -> Result<R> {
     let mut request = http::Request::new(body);
     *request.method_mut() = parts.method.clone();
     *request.uri_mut() = parts.uri.clone();

@@ -25,7 +25,10 @@ use std::{
 
 use axum::{Router, body::Body};
 use bytes::Bytes;
-use federation::Transport;
+use federation::{
+    Transport,
+    x_matrix::{self, Signed},
+};
 use http::{HeaderMap, Method, Request, StatusCode, header};
 use http_body_util::BodyExt;
 pub use network::Network;
@@ -219,6 +222,18 @@ impl Hearth {
     pub fn ask(&self, method: Method, path: &str) -> Ask {
         let request = Request::builder().method(method).uri(path).body(Body::empty()).expect("a valid request");
         Ask { request, router: self.client.clone() }
+    }
+
+    /// A request that another server signs.
+    pub fn ask_by(&self, server: &str, method: Method, path: &str, body: Option<&Value>) -> Ask {
+        let (origin, destination) = (server.try_into().expect("a server name"), &self.server.name);
+        let content = body.and_then(Value::as_object);
+        let signed = Signed { method: method.as_str(), uri: path, origin, destination, content };
+        let key = signing_key(server);
+        let signature = key.sign(signed.canonical().expect("a canonical form").as_bytes());
+        let header = x_matrix::header(origin, destination, key.id(), &signature);
+        let ask = self.ask(method, path).header("authorization", &header);
+        if let Some(body) = body { ask.json(body) } else { ask }
     }
 
     /// A `GET` without a token.

@@ -17,8 +17,10 @@ use crate::tx::Erased;
 
 /// A row's table and key.
 pub(crate) type RowKey = (&'static str, Box<[u8]>);
+/// A decoded row.
+pub(crate) type Decoded = Arc<dyn Any + Send + Sync>;
 /// A decoded row, and the bytes that encode it.
-type Row = (Arc<dyn Any + Send + Sync>, u32);
+type Row = (Decoded, u32);
 
 /// A row for the cache.
 pub(crate) struct Fresh {
@@ -27,9 +29,8 @@ pub(crate) struct Fresh {
 }
 
 impl Fresh {
-    pub(crate) fn new<V: Send + Sync + 'static>(table: &'static str, key: &[u8], value: &Arc<V>, bytes: usize) -> Self {
-        let shared: Arc<dyn Any + Send + Sync> = Arc::clone(value) as _;
-        Self { key: (table, key.into()), row: (shared, u32::try_from(bytes).unwrap_or(u32::MAX)) }
+    pub(crate) fn new(table: &'static str, key: &[u8], decoded: Decoded, bytes: usize) -> Self {
+        Self { key: (table, key.into()), row: (decoded, u32::try_from(bytes).unwrap_or(u32::MAX)) }
     }
 
     /// Whether it is one of the changed rows, or of those that were erased.

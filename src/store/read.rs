@@ -7,7 +7,7 @@ use self_cell::self_cell;
 
 use crate::{
     AsKey, Error, Key, Range, Result, Seq, Table, TableSpec, Topic, Value,
-    cache::{Fresh, RowCache},
+    cache::{Decoded, Fresh, RowCache},
     watch::Watches,
 };
 
@@ -28,6 +28,11 @@ pub trait Source {
     /// Told of each row that is asked for: transactions count them ([`crate::Work`]).
     fn asked(&self) {}
 
+    /// What a row decodes to that this view wrote itself, if that is at hand.
+    fn decoded(&self, _table: &'static str, _key: &[u8]) -> Option<Decoded> {
+        None
+    }
+
     /// The cache, and the number of its changes when this view was taken; `None` for a row that this view changed.
     fn row_cache(&self, table: &'static str, key: &[u8]) -> Option<(&RowCache, u64)>;
 }
@@ -47,6 +52,9 @@ pub trait Read: Source {
         let mut bytes = Vec::with_capacity(48);
         key.encode(&mut bytes);
         let name = table.spec.name;
+        if let Some(own) = self.decoded(name, &bytes).and_then(|own| own.downcast().ok()) {
+            return Ok(Some(own));
+        }
         let cache = self.row_cache(name, &bytes).filter(|_| table.spec.cached);
         if let Some(hit) = cache.and_then(|(cache, _)| cache.get(name, &bytes)) {
             return Ok(Some(hit));
@@ -55,7 +63,7 @@ pub trait Read: Source {
         let Some(decoded) = decoded else { return Ok(None) };
         let (value, length) = decoded.ok_or_else(|| corrupt(&table.spec, &bytes))?;
         if let Some((cache, changes)) = cache {
-            cache.put([Fresh::new(name, &bytes, &value, length)], changes);
+            cache.put([Fresh::new(name, &bytes, Arc::clone(&value) as _, length)], changes);
         }
         Ok(Some(value))
     }

@@ -265,7 +265,10 @@ fn a_shared_row_is_found_as_it_was_written_until_it_is_replaced() {
     assert_eq!(*found(2), "second");
     let twice = |tx: &mut Tx<'_>| -> Result<()> {
         tx.put_shared(&LAWS, &3, &law)?;
-        tx.replace(&LAWS, &3, &"second".into())
+        assert!(tx.shared(&LAWS, &3)?.is_some_and(|own| std::sync::Arc::ptr_eq(&law, &own)));
+        tx.replace(&LAWS, &3, &"second".into())?;
+        assert_eq!(*tx.shared(&LAWS, &3)?.unwrap(), "second");
+        Ok(())
     };
     store.transact(&[], twice).unwrap().wait().unwrap();
     assert_eq!(*found(3), "second");

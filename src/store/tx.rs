@@ -12,13 +12,21 @@ use rocksdb::WriteBatch;
 
 use crate::{
     AsKey, Error, Key, Lock, Owner, Read, Result, RoomNo, Seq, Table, TableSpec, Topic, UserNo, Value,
-    cache::{Fresh, RowCache, RowKey},
+    cache::{Decoded, Fresh, RowCache, RowKey},
     commit::{CommitState, Shared},
     read::{Frozen, Row, Rows, Source, corrupt, family},
 };
 
-/// A table's changed rows: a value, or `None` for a deleted row.
-type Changes = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
+/// A table's changed rows.
+type Changes = BTreeMap<Vec<u8>, Change>;
+
+/// What became of a row.
+struct Change {
+    /// Its value; `None` where it was deleted.
+    value: Option<Vec<u8>>,
+    /// What that decodes to, of a row that is about to be read.
+    decoded: Option<Decoded>,
+}
 
 /// A table, and what the keys begin with of its rows that were erased.
 pub(crate) type Erased = (&'static str, [u8; 4]);
@@ -38,8 +46,6 @@ pub struct Tx<'s> {
     woken: Vec<Topic>,
     /// Rows of cached tables that are no longer what they were.
     replaced: Vec<RowKey>,
-    /// New rows of cached tables, which somebody is about to read.
-    fresh: Vec<Fresh>,
     /// Rows that were asked for.
     asked: Cell<u64>,
     /// Held from the first time the transaction needs to be alone (a sequence number, an interned number) to its end.
@@ -79,7 +85,6 @@ impl<'s> Tx<'s> {
             touched: Vec::new(),
             woken: Vec::new(),
             replaced: Vec::new(),
-            fresh: Vec::new(),
             asked: Cell::new(0),
             alone: RefCell::new(None),
         }
@@ -115,7 +120,7 @@ impl<'s> Tx<'s> {
         let mut bytes = Vec::with_capacity(48);
         key.encode(&mut bytes);
         if let Some(own) = self.overlay.get(table.spec.name).and_then(|changes| changes.get(&bytes)) {
-            return own.as_ref().map(|value| V::decode(value).ok_or_else(|| corrupt(&table.spec, &bytes))).transpose();
+            return own.value.as_ref().map(|value| V::decode(value).ok_or_else(|| corrupt(&table.spec, &bytes))).transpose();
         }
         if self.is_erased(table.spec.name, &bytes) {
             return Ok(None);
@@ -131,11 +136,11 @@ impl<'s> Tx<'s> {
     pub fn put<K: Key, V: Value>(&mut self, table: &Table<K, V>, key: &impl AsKey<K>, value: &V) -> Result<()> {
         let mut bytes = Vec::with_capacity(64);
         value.encode(&mut bytes).ok_or(Error::Unencodable { table: table.spec.name })?;
-        self.change(&table.spec, key, Some(bytes))
+        self.change(&table.spec, key, Change { value: Some(bytes), decoded: None })
     }
 
-    /// Writes a row of a [`Table::cached`] table that is not there yet and that will be read at once: once it is published, readers
-    /// find it decoded.
+    /// Writes a row of a [`Table::cached`] table that is not there yet and that will be read at once: this transaction finds it
+    /// decoded, and so do others once it is published.
     ///
     /// # Errors
     /// As [`Tx::put`].
@@ -147,10 +152,7 @@ impl<'s> Tx<'s> {
     ) -> Result<()> {
         let mut bytes = Vec::with_capacity(64);
         value.encode(&mut bytes).ok_or(Error::Unencodable { table: table.spec.name })?;
-        let mut at = Vec::with_capacity(48);
-        key.encode(&mut at);
-        self.fresh.push(Fresh::new(table.spec.name, &at, value, bytes.len()));
-        self.change(&table.spec, key, Some(bytes))
+        self.change(&table.spec, key, Change { value: Some(bytes), decoded: Some(Arc::clone(value) as _) })
     }
 
     /// Writes a row of a [`Table::cached`] table over the one that is there.
@@ -168,7 +170,7 @@ impl<'s> Tx<'s> {
     /// [`Error::Unlocked`] without the owner's lock.
     pub fn delete<K: Key, V: Value>(&mut self, table: &Table<K, V>, key: &impl AsKey<K>) -> Result<()> {
         self.forget(&table.spec, key);
-        self.change(&table.spec, key, None)
+        self.change(&table.spec, key, Change { value: None, decoded: None })
     }
 
     /// Deletes all rows of a room in a table that rooms own, at the cost of one.
@@ -183,7 +185,6 @@ impl<'s> Tx<'s> {
         if let Some(changes) = self.overlay.get_mut(table.name) {
             changes.retain(|key, _| !key.starts_with(&prefix));
         }
-        self.fresh.retain(|fresh| !fresh.is_gone(&[], &[(table.name, prefix)]));
         if table.wakes == Owner::Room {
             self.touch(Topic::Room(room));
         }
@@ -199,9 +200,7 @@ impl<'s> Tx<'s> {
         if table.cached {
             let mut bytes = Vec::with_capacity(48);
             key.encode(&mut bytes);
-            let replaced = (table.name, bytes.into_boxed_slice());
-            self.fresh.retain(|fresh| !fresh.is_gone(std::slice::from_ref(&replaced), &[]));
-            self.replaced.push(replaced);
+            self.replaced.push((table.name, bytes.into_boxed_slice()));
         }
     }
 
@@ -217,7 +216,7 @@ impl<'s> Tx<'s> {
         self.woken.push(topic);
     }
 
-    fn change<K>(&mut self, table: &TableSpec, key: &impl AsKey<K>, value: Option<Vec<u8>>) -> Result<()> {
+    fn change<K>(&mut self, table: &TableSpec, key: &impl AsKey<K>, change: Change) -> Result<()> {
         let mut bytes = Vec::with_capacity(48);
         key.encode(&mut bytes);
         let first = bytes.first_chunk().map_or(0, |first| u32::from_be_bytes(*first));
@@ -234,7 +233,7 @@ impl<'s> Tx<'s> {
             Owner::Room => self.touch(Topic::Room(RoomNo(first))),
             Owner::User => self.touch(Topic::User(UserNo(first))),
         }
-        self.overlay.entry(table.name).or_default().insert(bytes, value);
+        self.overlay.entry(table.name).or_default().insert(bytes, change);
         Ok(())
     }
 
@@ -254,11 +253,13 @@ impl<'s> Tx<'s> {
             let end = u32::from_be_bytes(*prefix).saturating_add(1).to_be_bytes();
             batch.delete_range_cf(family(&self.shared.db, table)?, *prefix, end);
         }
-        let mut written = 0;
+        let (mut written, mut fresh) = (0, Vec::new());
         for (table, changes) in self.overlay {
             let family = family(&self.shared.db, table)?;
-            for (key, value) in changes {
-                written += key.len() + value.as_ref().map_or(0, Vec::len);
+            for (key, Change { value, decoded }) in changes {
+                let length = value.as_ref().map_or(0, Vec::len);
+                written += key.len() + length;
+                fresh.extend(decoded.map(|decoded| Fresh::new(table, &key, decoded, length)));
                 match value {
                     Some(value) => batch.put_cf(family, key, value),
                     None => batch.delete_cf(family, key),
@@ -266,7 +267,7 @@ impl<'s> Tx<'s> {
             }
         }
         self.shared.counters.written_bytes.fetch_add(written as u64, Ordering::Relaxed);
-        let Self { touched, woken, replaced, erased, fresh, .. } = self;
+        let Self { touched, woken, replaced, erased, .. } = self;
         Ok((guard, Some(Finished { batch, touched, woken, replaced, erased, fresh })))
     }
 }
@@ -278,6 +279,7 @@ pub(crate) struct Finished {
     pub(crate) woken: Vec<Topic>,
     pub(crate) replaced: Vec<RowKey>,
     pub(crate) erased: Vec<Erased>,
+    /// New rows of cached tables, which somebody is about to read.
     pub(crate) fresh: Vec<Fresh>,
 }
 
@@ -288,6 +290,10 @@ impl Source for Tx<'_> {
         self.asked.set(self.asked.get() + 1);
     }
 
+    fn decoded(&self, table: &'static str, key: &[u8]) -> Option<Decoded> {
+        self.overlay.get(table)?.get(key)?.decoded.clone()
+    }
+
     fn row_cache(&self, table: &'static str, key: &[u8]) -> Option<(&RowCache, u64)> {
         let own = self.overlay.get(table).is_some_and(|changes| changes.contains_key(key));
         (!own && !self.is_erased(table, key)).then_some((&self.shared.cache, self.cache_changes))
@@ -295,7 +301,7 @@ impl Source for Tx<'_> {
 
     fn raw<R>(&self, table: &'static str, key: &[u8], decode: impl FnOnce(&[u8]) -> R) -> Result<Option<R>> {
         match self.overlay.get(table).and_then(|changes| changes.get(key)) {
-            Some(own) => Ok(own.as_deref().map(decode)),
+            Some(own) => Ok(own.value.as_deref().map(decode)),
             None if self.is_erased(table, key) => Ok(None),
             None => self.rows.raw(table, key, decode),
         }
@@ -308,7 +314,7 @@ impl Source for Tx<'_> {
         }
         let Some(changes) = self.overlay.get(table) else { return Ok(stored) };
         let upper = if upper.is_empty() { Bound::Unbounded } else { Bound::Excluded(upper) };
-        let own = changes.range::<[u8], _>((Bound::Included(lower), upper));
+        let own = changes.range::<[u8], _>((Bound::Included(lower), upper)).map(|(key, change)| (key, &change.value));
         let own: Box<dyn Iterator<Item = _>> = if reversed { Box::new(own.rev()) } else { Box::new(own) };
         Ok(Box::new(Merged { stored: stored.peekable(), own: own.peekable(), reversed }))
     }

@@ -76,7 +76,7 @@ where
     let answer = move |arrival: Arrival| -> Answering {
         Box::pin(async move {
             let (call, parts, args, body) = verified(arrival, limit).await?;
-            handler(call, decode::request::<R>(&parts, &args, &body)?).await
+            handler(call, decode::request_of_object::<R>(&parts, &args, &body)?).await
         })
     };
     Route::new(Place::of::<R>(), SERVER, limit, answer)

@@ -34,16 +34,7 @@ impl<'a> Evil<'a> {
     }
 
     pub(super) async fn ask(&self, method: Method, path: &str, body: Option<&Value>) -> Answer {
-        let (from, to): (&ServerName, &ServerName) = (EVIL.try_into().unwrap(), &self.victim.server.name);
-        let signed =
-            federation::x_matrix::Signed { method: method.as_str(), uri: path, origin: from, destination: to, content: body };
-        let key = signing_key(EVIL);
-        let header = federation::x_matrix::header(from, to, key.id(), &key.sign(signed.canonical().unwrap().as_bytes()));
-        let ask = self.victim.ask(method, path).header("authorization", &header);
-        match body {
-            Some(body) => ask.json(body).await,
-            None => ask.await,
-        }
+        self.victim.ask_by(EVIL, method, path, body).await
     }
 
     pub(super) async fn get(&self, path: &str) -> Answer {
