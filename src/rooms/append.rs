@@ -74,7 +74,10 @@ pub(crate) fn append(room: &mut OpenRoom<'_, '_>, accepted: Accepted) -> Result<
     relations::apply(room, &event, no, pos, stored.header.sender)?;
     redaction::apply(room, &event, no)?;
     guests::apply(room, &event, stored.header.replaces)?;
-    expected::apply(room, &event.id)?;
+    // Of what a client of this server said just now, nobody else knew the id.
+    if stored.header.txn.is_none() {
+        expected::apply(room, &event.id)?;
+    }
     Ok(no)
 }
 

@@ -3,8 +3,9 @@
 use protocol::event::Event;
 use ruma::UserId;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use store::{Lead, Owner, Preset, Range, Read, RoomNo, Table, UserNo};
-use users::numbers as user_numbers;
+use users::{directory, numbers as user_numbers};
 
 use crate::{
     EventNo, Pos, Result, events,
@@ -178,6 +179,10 @@ fn set(room: &mut OpenRoom<'_, '_>, event: &Event, membership: Membership, no: E
     put(room, user, &UserRoom { membership, event: no, pos, joined_from, joined_until, forgotten: false })?;
     if entered || left {
         servers::count(room, target.server_name(), entered)?;
+    }
+    if membership == Membership::Join {
+        let content: Value = serde_json::from_str(event.content.get()).unwrap_or_default();
+        directory::meet(room.tx, user, target, content.get("displayname").and_then(Value::as_str))?;
     }
     count(room, was, -1);
     count(room, Some(membership), 1);

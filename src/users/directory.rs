@@ -1,12 +1,14 @@
-//! The user directory: who of this server goes by a name ("User Directory").
+//! The user directory: who goes by a name ("User Directory").
 //!
 //! Every account that is a person's or a bridge's, and not deactivated, is found by any member of the server: the
 //! specification lets a server choose whom it shows beyond those whom the searcher meets in rooms, and colleagues look for
-//! each other. Each word of the localpart and of the display name is a row, so that a search costs what it finds.
+//! each other. Of users of other servers the caller says whom the searcher may see, and as whom. Each word of the localpart and of
+//! the display name is a row, so that a search costs what it finds.
 
 use std::collections::BTreeSet;
 
-use ruma::UserId;
+use ruma::{OwnedUserId, UserId};
+use serde_json::Value;
 use store::{Preset, Range, Read, Table, Tx, UserNo};
 
 use crate::{
@@ -19,9 +21,14 @@ static WORDS: Table<String, UserNo> = Table::new(
     "A word of the localpart or display name of a user whom searches find, a NUL, and the user's number in hexadecimal.",
 )
 .read_by(Preset::Scan);
+static FOREIGN_WORDS: Table<String, UserNo> = Table::new(
+    "directory_foreign_words",
+    "The same of users of other servers who were in rooms here, with words of names that they had before.",
+)
+.read_by(Preset::Scan);
 
 /// The tables of this module.
-pub(crate) const TABLES: [&store::TableSpec; 1] = [WORDS.spec()];
+pub(crate) const TABLES: [&store::TableSpec; 2] = [WORDS.spec(), FOREIGN_WORDS.spec()];
 
 /// The most characters of a word that count.
 const WORD_MAX_CHARS: usize = 64;
@@ -32,37 +39,73 @@ const SCANNED_MAX: usize = 1000;
 
 /// Whom a search found.
 pub struct Found {
-    /// The users; who is called exactly so comes first.
-    pub users: Vec<UserNo>,
+    /// The users, those of this server first.
+    pub users: Vec<Listed>,
     /// Whether there are more.
     pub limited: bool,
 }
 
-/// The users whose id and display name have, for each word of the term, a word that begins with it: at most `limit`. A whole user id
-/// of this server finds that user only.
+/// A user as the directory shows them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// Who it is.
+    pub user_id: OwnedUserId,
+    /// What they are called.
+    pub displayname: Option<String>,
+    /// Their picture.
+    pub avatar_url: Option<String>,
+}
+
+/// A user of this server as all others of it see them, if they do.
 ///
 /// # Errors
 /// As the store.
-pub fn search(db: &impl Read, term: &str, limit: usize) -> store::Result<Found> {
+pub fn listed(db: &impl Read, user: UserNo) -> store::Result<Option<Listed>> {
+    if !accounts::account(db, user)?.is_some_and(|account| is_listed(&account)) {
+        return Ok(None);
+    }
+    let text = |name: &str| -> store::Result<Option<String>> {
+        Ok(profiles::field(db, user, name)?.as_ref().and_then(Value::as_str).map(str::to_owned))
+    };
+    let (displayname, avatar_url) = (text(profiles::DISPLAYNAME)?, text(profiles::AVATAR_URL)?);
+    Ok(Some(Listed { user_id: numbers::user_id(db, user)?, displayname, avatar_url }))
+}
+
+/// The users whose id and display name have, for each word of the term, a word that begins with it: at most `limit`. A whole user id
+/// finds that user only. `foreign` says as whom a user of another server is shown, if at all.
+///
+/// # Errors
+/// As the store and `foreign`.
+pub fn search<E: From<store::Error>>(
+    db: &impl Read,
+    term: &str,
+    limit: usize,
+    foreign: impl Fn(UserNo) -> Result<Option<Listed>, E>,
+) -> Result<Found, E> {
+    let shown = |user: UserNo| -> Result<Option<Listed>, E> {
+        if accounts::account(db, user)?.is_some() { Ok(listed(db, user)?) } else { foreign(user) }
+    };
     if let Ok(user_id) = UserId::parse(term.trim().to_lowercase())
-        && let Some((user, account)) = accounts::find(db, &user_id)?
-        && is_listed(&account)
+        && let Some(user) = numbers::number(db, &user_id)?
+        && let Some(only) = shown(user)?
     {
-        return Ok(Found { users: Vec::from_iter((limit > 0).then_some(user)), limited: limit == 0 });
+        return Ok(Found { users: Vec::from_iter((limit > 0).then_some(only)), limited: limit == 0 });
     }
     let wanted: Vec<String> = words(term).collect();
     let mut found = Found { users: Vec::new(), limited: false };
     // Of a user id, the first word is the localpart's: its server's name is no row.
     let Some(first) = wanted.first() else { return Ok(found) };
     let mut seen = BTreeSet::new();
-    for (scanned, row) in db.range(&WORDS, &Range::of(&first.as_str()))?.enumerate() {
-        let (_, user) = row?;
-        if found.users.len() > limit || scanned == SCANNED_MAX {
-            found.limited = true;
-            break;
-        }
-        if seen.insert(user) && is_called(db, user, &wanted)? {
-            found.users.push(user);
+    for table in [&WORDS, &FOREIGN_WORDS] {
+        for (scanned, row) in db.range(table, &Range::of(&first.as_str()))?.enumerate() {
+            let (_, user) = row?;
+            if found.users.len() > limit || scanned == SCANNED_MAX {
+                found.limited = true;
+                break;
+            }
+            if seen.insert(user) {
+                found.users.extend(shown(user)?.filter(|listed| is_called(listed, &wanted)));
+            }
         }
     }
     found.limited |= found.users.len() > limit;
@@ -70,15 +113,29 @@ pub fn search(db: &impl Read, term: &str, limit: usize) -> store::Result<Found> 
     Ok(found)
 }
 
-fn is_called(db: &impl Read, user: UserNo, wanted: &[String]) -> store::Result<bool> {
-    let mut names: BTreeSet<String> = words(numbers::user_id(db, user)?.as_str()).collect();
-    names.extend(words(&displayname(db, user)?));
-    Ok(wanted.iter().all(|wanted| names.iter().any(|name| name.starts_with(wanted.as_str()))))
+fn is_called(listed: &Listed, wanted: &[String]) -> bool {
+    let mut names: BTreeSet<String> = words(listed.user_id.as_str()).collect();
+    names.extend(words(listed.displayname.as_deref().unwrap_or_default()));
+    wanted.iter().all(|wanted| names.iter().any(|name| name.starts_with(wanted.as_str())))
 }
 
 fn displayname(db: &impl Read, user: UserNo) -> store::Result<String> {
     let name = profiles::field(db, user, profiles::DISPLAYNAME)?;
-    Ok(name.as_ref().and_then(serde_json::Value::as_str).unwrap_or_default().to_owned())
+    Ok(name.as_ref().and_then(Value::as_str).unwrap_or_default().to_owned())
+}
+
+/// Notes the words by which a user of another server is found who is in a room by this name; nothing of a user of this server, who is
+/// found by their profile. The words of their former names stay: a search looks what
+/// they are called now, where the searcher meets them.
+///
+/// # Errors
+/// As the store.
+pub fn meet(tx: &mut Tx<'_>, user: UserNo, user_id: &UserId, displayname: Option<&str>) -> store::Result<()> {
+    if accounts::account(tx, user)?.is_some() {
+        return Ok(());
+    }
+    let words: BTreeSet<String> = words(user_id.localpart()).chain(words(displayname.unwrap_or_default())).collect();
+    words.iter().try_for_each(|word| tx.put(&FOREIGN_WORDS, &key(word, user).as_str(), &user))
 }
 
 /// Puts a new account into the directory, by its user id.

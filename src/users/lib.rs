@@ -81,6 +81,7 @@ pub const TABLES: &[&TableSpec] = &[
     devices::TABLES[1],
     devices::TABLES[2],
     directory::TABLES[0],
+    directory::TABLES[1],
     filters::TABLES[0],
     filters::TABLES[1],
     key_backup::TABLES[0],

@@ -16,6 +16,7 @@ pub mod sync;
 mod tests;
 pub mod threads;
 pub mod token;
+pub mod user_directory;
 
 pub use error::{Error, Result};
 pub use memory::{Memory, RoomList};

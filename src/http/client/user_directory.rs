@@ -1,9 +1,8 @@
 //! Looking for users by name ("User Directory").
 
 use ruma::{OwnedMxcUri, api::client::user_directory::search_users::v3 as search_users};
-use serde_json::Value;
-use store::{Snapshot, UserNo};
-use users::{directory, numbers, profiles};
+use users::directory::Listed;
+use views::user_directory;
 
 use crate::{
     Call, Class, Result, Route,
@@ -19,21 +18,16 @@ pub(crate) fn routes() -> Vec<Route> {
 }
 
 async fn search(call: Call<Session>, request: search_users::Request) -> Result<search_users::Response> {
-    let db = call.snapshot();
     let limit = usize::try_from(u64::from(request.limit)).unwrap_or(LIMIT_MAX).min(LIMIT_MAX);
-    let found = directory::search(&db, &request.search_term, limit)?;
-    let results = found.users.into_iter().map(|user| told(&db, user)).collect::<Result<_>>()?;
-    Ok(search_users::Response::new(results, found.limited))
+    let found = user_directory::search(&call.snapshot(), call.session.user, &request.search_term, limit)?;
+    Ok(search_users::Response::new(found.users.into_iter().map(told).collect(), found.limited))
 }
 
-fn told(db: &Snapshot, user: UserNo) -> Result<search_users::User> {
-    let text = |name: &str| -> Result<Option<String>> {
-        Ok(profiles::field(db, user, name)?.as_ref().and_then(Value::as_str).map(str::to_owned))
-    };
-    let mut told = search_users::User::new(numbers::user_id(db, user)?);
-    told.display_name = text(profiles::DISPLAYNAME)?;
-    told.avatar_url = text(profiles::AVATAR_URL)?.map(OwnedMxcUri::from);
-    Ok(told)
+fn told(listed: Listed) -> search_users::User {
+    let mut told = search_users::User::new(listed.user_id);
+    told.display_name = listed.displayname;
+    told.avatar_url = listed.avatar_url.map(OwnedMxcUri::from);
+    told
 }
 
 #[cfg(test)]

@@ -12,7 +12,6 @@ use axum::{
 };
 use http::Method;
 use protocol::{json::Object, sign, version::RoomVersion};
-use ruma::ServerName;
 use serde_json::{Value, json};
 
 use super::federation::{Running, enc, hears, is, join, membership, room, running, say};

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::federation::{enc, eventually, hears, is, join, membership, neighbours, room, running, say, section};
 use super::federation_hostile::NOTHING;
-use crate::testing::{Hearth, Network};
+use crate::testing::{Hearth, Network, Person};
 
 #[tokio::test]
 async fn an_invitation_is_answered_before_its_event_has_arrived() {
@@ -75,4 +75,40 @@ async fn what_is_not_here_is_redacted_by_those_who_may() {
     let path = format!("/_matrix/client/v3/rooms/{}/redact/{}/t", enc(&room), enc(NOTHING));
     bob.put(&path, json!({})).await.fails(404, "M_NOT_FOUND");
     alice.put(&path, json!({ "reason": "spam" })).await.ok();
+}
+
+#[tokio::test]
+async fn users_of_other_servers_are_found_by_those_who_meet_them() {
+    let (_network, one, _two, alice, bob) = neighbours().await;
+    let carol = one.hearth.register("carol").await;
+    let named = |name: &str| json!({ "displayname": name });
+    bob.put(&format!("/_matrix/client/v3/profile/{}/displayname", enc(&bob.user_id)), named("Robert Tables")).await.ok();
+    let found = async |by: &Person, term: &str| {
+        let found = by.post("/_matrix/client/v3/user_directory/search", json!({ "search_term": term })).await.ok();
+        let names = found["results"].as_array().unwrap().iter().map(|user| user["display_name"].clone());
+        names.collect::<Vec<_>>()
+    };
+    assert!(found(&alice, "bob").await.is_empty(), "never heard of");
+    let secret = room(&alice, json!({ "preset": "private_chat", "invite": [bob.user_id] })).await;
+    join(&bob, &secret, "one.test").await;
+    is(&alice, &secret, &bob.user_id, "join").await;
+    for term in ["bob", "tables rob", &bob.user_id] {
+        assert_eq!(found(&alice, term).await, ["Robert Tables"], "{term}");
+        assert!(found(&carol, term).await.is_empty(), "who does not share the room, {term}");
+    }
+    let public = room(&alice, json!({ "preset": "public_chat" })).await;
+    join(&bob, &public, "one.test").await;
+    is(&alice, &public, &bob.user_id, "join").await;
+    assert_eq!(found(&carol, "tables").await, ["Robert Tables"], "who could meet them");
+    for room in [&secret, &public] {
+        let member = format!("/_matrix/client/v3/rooms/{}/state/m.room.member/{}", enc(room), enc(&bob.user_id));
+        bob.put(&member, json!({ "membership": "join", "displayname": "Bobby" })).await.ok();
+    }
+    eventually("the new name", async || (found(&alice, "bob").await == ["Bobby"]).then_some(())).await;
+    eventually("no old name", async || found(&carol, "tables").await.is_empty().then_some(())).await;
+    for room in [&secret, &public] {
+        bob.post(&format!("/_matrix/client/v3/rooms/{}/leave", enc(room)), json!({})).await.ok();
+        is(&alice, room, &bob.user_id, "leave").await;
+    }
+    assert!(found(&alice, "bobby").await.is_empty(), "who is gone");
 }

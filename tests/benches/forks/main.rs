@@ -33,6 +33,10 @@ use self::{
     world::{NOW_MS, World},
 };
 
+/// The server's allocator.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// The sizes of rooms. `HEARTH_BENCH_SIZES=1000,10000` asks for others.
 fn sizes() -> Vec<u32> {
     let asked = std::env::var("HEARTH_BENCH_SIZES").unwrap_or_else(|_| "1000,10000,100000".to_owned());
