@@ -6,7 +6,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    rc::Rc,
     sync::Arc,
 };
 
@@ -154,7 +153,7 @@ fn reach_of(room: &mut OpenRoom<'_, '_>, parents: &[Link]) -> Result<NodeNo> {
 /// Events as a resolution keeps them that it reads each only once.
 pub(crate) trait Known {
     /// An event, and its auth events that are known.
-    fn with_auth_events(&self, no: EventNo) -> Result<(Arc<StoredEvent>, Rc<[EventNo]>)>;
+    fn with_auth_events(&self, no: EventNo) -> Result<(Arc<StoredEvent>, Arc<[EventNo]>)>;
 }
 
 /// The auth difference of states: what is in the full auth chain of some of them but not of all. A state's own events count as part of its

@@ -1,6 +1,6 @@
 //! Events as they are stored: once, with the exact canonical bytes and a small header.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use protocol::{event::Event, stored, version::RoomVersion};
 use ruma::{EventId, OwnedEventId};
@@ -45,6 +45,9 @@ pub struct Header {
     pub redacted_by: Option<EventNo>,
     /// The state event that it took the place of.
     pub replaces: Option<EventNo>,
+    /// The numbers of its auth events, once they were looked for and all were here: a note in memory.
+    #[serde(skip)]
+    pub(crate) cited: OnceLock<Arc<[EventNo]>>,
 }
 
 /// What the checks on receipt said of an event ("Checks performed on receipt of a PDU"). Once rejected, it stays so.
@@ -95,6 +98,7 @@ impl StoredEvent {
             txn: None,
             redacted_by: None,
             replaces: None,
+            cited: OnceLock::new(),
         };
         Self { header, event }
     }

@@ -4,7 +4,7 @@ use protocol::event::Event;
 use ruma::UserId;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use store::{Lead, Owner, Preset, Range, Read, RoomNo, Table, UserNo};
+use store::{Lead, Owner, Preset, Range, Read, RoomNo, Table, Tx, UserNo};
 use users::{directory, numbers as user_numbers};
 
 use crate::{
@@ -181,14 +181,31 @@ fn set(room: &mut OpenRoom<'_, '_>, event: &Event, membership: Membership, no: E
         servers::count(room, target.server_name(), entered)?;
     }
     if membership == Membership::Join {
-        let content: Value = serde_json::from_str(event.content.get()).unwrap_or_default();
-        directory::meet(room.tx, user, target, content.get("displayname").and_then(Value::as_str))?;
+        directory::meet(room.tx, user, target, displayname(event).as_deref())?;
     }
     count(room, was, -1);
     count(room, Some(membership), 1);
     match membership {
         Membership::Join | Membership::Invite => room.tx.put(&MEMBERS, &key, &membership)?,
         _ => room.tx.delete(&MEMBERS, &key)?,
+    }
+    Ok(())
+}
+
+/// What a member event says that its user is called.
+fn displayname(event: &Event) -> Option<String> {
+    let content: Value = serde_json::from_str(event.content.get()).ok()?;
+    content.get("displayname").and_then(Value::as_str).map(str::to_owned)
+}
+
+/// Forgets the name that a member event says, where its user has to do with no room any more.
+pub(crate) fn forget_name(tx: &mut Tx<'_>, event: &Event) -> Result<()> {
+    let target = event.state_pair().filter(|(kind, _)| *kind == "m.room.member");
+    let Some(target) = target.and_then(|(_, target)| <&UserId>::try_from(target).ok()) else { return Ok(()) };
+    if let Some(user) = user_numbers::number(tx, target)?
+        && !has_rooms(tx, user)?
+    {
+        directory::part(tx, user, target, displayname(event).as_deref())?;
     }
     Ok(())
 }

@@ -209,6 +209,7 @@ fn forget_events(store: &Store, room: RoomNo, events: &[((RoomNo, EventNo), Stor
                 tx.delete(&outgoing::OUTGOING, &(pos, room))?;
             }
             send::forget(tx, room, &stored.header)?;
+            members::forget_name(tx, &stored.event)?;
         }
         Ok(tx.put(&PURGES, &room, &reached)?)
     };

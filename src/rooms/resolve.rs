@@ -5,7 +5,6 @@ use std::{
     cell::RefCell,
     collections::{BTreeMap, BTreeSet, HashMap},
     hash::{BuildHasherDefault, Hasher},
-    rc::Rc,
     sync::Arc,
 };
 
@@ -187,7 +186,7 @@ struct Stored<'a, R> {
 }
 
 /// An event, and the numbers of its auth events that are known.
-type Numbered = (Arc<StoredEvent>, Rc<[EventNo]>);
+type Numbered = (Arc<StoredEvent>, Arc<[EventNo]>);
 
 impl<R: Read> Stored<'_, R> {
     /// `sets` are the events of each state where they differ, and `conflicted` all of them.
@@ -257,18 +256,30 @@ impl<R: Read> Stored<'_, R> {
         Ok(found)
     }
 
-    fn numbers_of_auth_events(&self, stored: &Arc<StoredEvent>) -> Result<Rc<[EventNo]>> {
+    fn numbers_of_auth_events(&self, stored: &Arc<StoredEvent>) -> Result<Arc<[EventNo]>> {
+        if let Some(numbers) = stored.header.cited.get() {
+            return Ok(Arc::clone(numbers));
+        }
+        let numbers = self.look_for_auth_events(stored)?;
+        if numbers.len() == stored.event.auth_events.len() {
+            // What they cite never changes.
+            let _ = stored.header.cited.set(Arc::clone(&numbers));
+        }
+        Ok(numbers)
+    }
+
+    fn look_for_auth_events(&self, stored: &Arc<StoredEvent>) -> Result<Arc<[EventNo]>> {
         if let Some((last, numbers)) = &*self.last.borrow()
             && last.event.auth_events == stored.event.auth_events
         {
-            return Ok(Rc::clone(numbers));
+            return Ok(Arc::clone(numbers));
         }
         let mut numbers = Vec::with_capacity(stored.event.auth_events.len());
         for id in &stored.event.auth_events {
             numbers.extend(self.number(id)?);
         }
-        let numbers: Rc<[EventNo]> = numbers.into();
-        self.last.replace(Some((Arc::clone(stored), Rc::clone(&numbers))));
+        let numbers: Arc<[EventNo]> = numbers.into();
+        self.last.replace(Some((Arc::clone(stored), Arc::clone(&numbers))));
         Ok(numbers)
     }
 
@@ -349,10 +360,10 @@ impl<R: Read> Source for Leading<'_, R> {
         self.stored.node(no)
     }
 
-    fn auth_events(&self, no: &EventNo) -> Option<Rc<[EventNo]>> {
+    fn auth_events(&self, no: &EventNo) -> Option<Arc<[EventNo]>> {
         let (_, all) = self.stored.ok(self.stored.with_auth_events(*no))?;
         let leading = |no: &EventNo| self.stored.ok(self.leads(*no)).unwrap_or_default();
         // Mostly none does.
-        if all.iter().any(leading) { Some(all.iter().copied().filter(leading).collect()) } else { Some(Rc::default()) }
+        if all.iter().any(leading) { Some(all.iter().copied().filter(leading).collect()) } else { Some(Arc::default()) }
     }
 }

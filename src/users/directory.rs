@@ -134,8 +134,19 @@ pub fn meet(tx: &mut Tx<'_>, user: UserNo, user_id: &UserId, displayname: Option
     if accounts::account(tx, user)?.is_some() {
         return Ok(());
     }
-    let words: BTreeSet<String> = words(user_id.localpart()).chain(words(displayname.unwrap_or_default())).collect();
-    words.iter().try_for_each(|word| tx.put(&FOREIGN_WORDS, &key(word, user).as_str(), &user))
+    words_of(user_id, displayname).iter().try_for_each(|word| tx.put(&FOREIGN_WORDS, &key(word, user).as_str(), &user))
+}
+
+/// Takes back what [`meet`] noted of a user by this name.
+///
+/// # Errors
+/// As the store.
+pub fn part(tx: &mut Tx<'_>, user: UserNo, user_id: &UserId, displayname: Option<&str>) -> store::Result<()> {
+    words_of(user_id, displayname).iter().try_for_each(|word| tx.delete(&FOREIGN_WORDS, &key(word, user).as_str()))
+}
+
+fn words_of(user_id: &UserId, displayname: Option<&str>) -> BTreeSet<String> {
+    words(user_id.localpart()).chain(words(displayname.unwrap_or_default())).collect()
 }
 
 /// Puts a new account into the directory, by its user id.

@@ -16,7 +16,6 @@ mod v1;
 mod v2;
 
 use std::collections::BTreeMap;
-use std::rc::Rc;
 use std::sync::Arc;
 
 use ruma::{EventId, OwnedEventId};
@@ -62,7 +61,7 @@ pub trait Source {
     fn node(&self, id: &Self::Id) -> Option<Node<Self::Id>>;
 
     /// What stands for an event's auth events, if it is known.
-    fn auth_events(&self, id: &Self::Id) -> Option<Rc<[Self::Id]>> {
+    fn auth_events(&self, id: &Self::Id) -> Option<Arc<[Self::Id]>> {
         self.node(id).map(|node| node.auth_events)
     }
 }
@@ -73,7 +72,7 @@ pub struct Node<I> {
     /// The event.
     pub event: Arc<Event>,
     /// What stands for its auth events, which need not all be known.
-    pub auth_events: Rc<[I]>,
+    pub auth_events: Arc<[I]>,
     /// Whether it was rejected on receipt.
     pub rejected: bool,
 }

@@ -155,7 +155,7 @@ struct Judged<I> {
 }
 
 /// The ids of auth events, and those of them that are accepted.
-type Cited<I> = Option<(Rc<[I]>, Rc<[Arc<Event>]>)>;
+type Cited<I> = Option<(Arc<[I]>, Rc<[Arc<Event>]>)>;
 
 impl<S: Source> Partial<'_, S> {
     /// One step of the iterative auth checks: the event enters the state if the state allows it.
@@ -202,7 +202,7 @@ impl<S: Source> Partial<'_, S> {
             Some((ids, cited)) if *ids == node.auth_events => Rc::clone(cited),
             _ => {
                 let cited: Rc<[Arc<Event>]> = node.auth_events.iter().filter_map(|id| Some(self.accepted(id)?.event)).collect();
-                *last = Some((Rc::clone(&node.auth_events), Rc::clone(&cited)));
+                *last = Some((Arc::clone(&node.auth_events), Rc::clone(&cited)));
                 cited
             }
         }
