@@ -68,6 +68,17 @@ pub struct Closest {
     pub origin_server_ts: u64,
 }
 
+/// What came of asking others for what a timeline lacks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backfilled {
+    /// There is more to be shown now.
+    More,
+    /// Those who could have it gave nothing that is to be shown.
+    Nothing,
+    /// Nobody answered: there may be more another time.
+    Unanswered,
+}
+
 impl Federation {
     /// An event of a room that the other server is in.
     ///
@@ -205,28 +216,32 @@ impl Federation {
         Err(rooms::Error::NotFound("an event at that time").into())
     }
 
-    /// Fetches older events of a room where its timeline lacks them at or before a place. Returns whether there is more to be shown now.
+    /// Fetches older events of a room where its timeline lacks them at or before a place.
     ///
     /// # Errors
-    /// Only where Hearth fails: where no server answers, there is no more.
-    pub async fn backfill(&self, room: &RoomId, before: Pos) -> Result<bool> {
+    /// Only where Hearth fails.
+    pub async fn backfill(&self, room: &RoomId, before: Pos) -> Result<Backfilled> {
         let db = self.store.snapshot();
-        let Some(known) = self.known(&db, room)? else { return Ok(false) };
-        let Some((gap, missing)) = timeline::gap(&db, known.no, before)? else { return Ok(false) };
+        let Some(known) = self.known(&db, room)? else { return Ok(Backfilled::Nothing) };
+        let Some((gap, missing)) = timeline::gap(&db, known.no, before)? else { return Ok(Backfilled::Nothing) };
         let gate = self.rooms.at(known.no);
         let _alone = gate.lock().await;
         if timeline::gap(&self.store.snapshot(), known.no, before)? != Some((gap, missing.clone())) {
-            return Ok(true);
+            return Ok(Backfilled::More);
         }
+        let (mut answered, mut silent) = (false, false);
         for server in self.backfill_servers(&db, &known, gap)? {
             match self.backfill_from(&server, &known, gap, &missing).await {
-                Ok(0) => {}
-                Ok(_) => return Ok(true),
-                Err(error) if error.is_theirs() => tracing::debug!(%error, room = %room, %server, "no older events"),
+                Ok(0) => answered = true,
+                Ok(_) => return Ok(Backfilled::More),
+                Err(error) if error.is_theirs() => {
+                    silent |= !matches!(error, Error::Refused(_) | Error::BadAnswer(_));
+                    tracing::debug!(%error, room = %room, %server, "no older events");
+                }
                 Err(error) => return Err(error),
             }
         }
-        Ok(false)
+        Ok(if silent && !answered { Backfilled::Unanswered } else { Backfilled::Nothing })
     }
 
     /// Fetches older events of a room up to the one closest to a time, where its timeline lacks those of that time and another server knows of one.
@@ -249,7 +264,7 @@ impl Federation {
             // What it says of the time counts for nothing: the event itself does, once it is here and verified.
             for _ in 0..TOWARDS_MAX {
                 if events::placed(&self.store.snapshot(), known.no, &closest.event_id)?.is_some()
-                    || !self.backfill(room, gap).await?
+                    || self.backfill(room, gap).await? != Backfilled::More
                 {
                     break;
                 }

@@ -108,6 +108,15 @@ pub fn gap(db: &impl Read, room: RoomNo, before: Pos) -> Result<Option<(Pos, Vec
     Ok(gap.map(|((_, pos), missing)| (pos, missing)))
 }
 
+/// The first event that is shown, where those before it are missing.
+///
+/// # Errors
+/// As the database says.
+pub fn first_gap(db: &impl Read, room: RoomNo) -> Result<Option<Pos>> {
+    let Some(first) = read(db, room, Direction::Forward, Pos(i64::MIN), None)?.next().transpose()? else { return Ok(None) };
+    Ok(gap(db, room, first.pos)?.map(|(pos, _)| pos).filter(|pos| *pos == first.pos))
+}
+
 /// The direction in which a timeline is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use federation::history::Backfilled;
 use rooms::{
     Error as Rooms, Pos, state,
-    timeline::{Direction, gap},
+    timeline::{Direction, first_gap, gap},
 };
 use ruma::{
     MilliSecondsSinceUnixEpoch, RoomId, UInt, UserId,
@@ -97,13 +98,27 @@ async fn messages(call: Call<Session>, request: With<get_messages::Request, Noth
         Err(wrong) => return reader(&call, &call.snapshot(), &room_id).and(Err(wrong)),
     };
     for _ in 0..BACKFILLS_MAX {
-        let (response, lacking) = messages_at(&call, &room_id, &query, call.snapshot())?;
-        match lacking {
-            Some(gap) if call.server.federation.backfill(&room_id, gap).await? => {}
-            _ => return Ok(response),
+        let (mut response, lacking) = messages_at(&call, &room_id, &query, call.snapshot())?;
+        let Some(gap) = lacking else { return Ok(response) };
+        match call.server.federation.backfill(&room_id, gap).await? {
+            Backfilled::More => {}
+            Backfilled::Nothing => return Ok(response),
+            Backfilled::Unanswered => {
+                if response.end.is_none() && query.to.is_none() {
+                    response.end = later(&call, &room_id)?;
+                }
+                return Ok(response);
+            }
         }
     }
     Ok(messages_at(&call, &room_id, &query, call.snapshot())?.0)
+}
+
+/// Where to go on another time, where others have what is before the first event that is here and do not answer now: without an end clients take
+/// that for the room's first.
+fn later(call: &Call<Session>, room_id: &RoomId) -> Result<Option<String>> {
+    let db = call.snapshot();
+    Ok(first_gap(&db, room(&db, room_id)?)?.map(|first| Point::before(first).to_string()))
 }
 
 /// The answer from what is here, and the place in it where events are missing that other servers have.

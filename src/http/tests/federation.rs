@@ -132,6 +132,25 @@ async fn what_was_said_before_a_join_is_read_from_where_the_sync_ends() {
 }
 
 #[tokio::test]
+async fn what_nobody_can_give_now_is_not_taken_for_what_is_not_there() {
+    let (network, _one, _two, alice, bob) = neighbours().await;
+    let room = room(&alice, json!({ "preset": "public_chat" })).await;
+    let said = say(&alice, &room, "before").await;
+    join(&bob, &room, "one.test").await;
+    network.cut_off("one.test");
+    let messages = format!("/_matrix/client/v3/rooms/{}/messages?dir=b", enc(&room));
+    let page = bob.get(&messages).await.ok();
+    assert_eq!(page["chunk"].as_array().map(Vec::len), Some(1), "the join: {page}");
+    let again = format!("{messages}&from={}", page["end"].as_str().unwrap());
+    let page = bob.get(&again).await.ok();
+    assert_eq!((&page["chunk"], &page["end"]), (&json!([]), &page["start"]));
+    network.restore("one.test");
+    hears(&bob, &room, &say(&alice, &room, "after").await).await;
+    let page = bob.get(&again).await.ok();
+    assert_eq!((&page["chunk"][0]["event_id"], page.get("end")), (&json!(said), None));
+}
+
+#[tokio::test]
 async fn what_was_said_while_a_server_was_away_is_shown_where_it_was_said() {
     let (_network, _one, _two, alice, bob) = neighbours().await;
     let room = room(&alice, json!({ "preset": "public_chat" })).await;

@@ -19,6 +19,9 @@ use crate::{testing, tests::federation::enc};
 /// Pages of a room's past that a client asks for where a sync left events out.
 const PAGES_MAX: usize = 40;
 
+/// How long a client waits for those to answer who have what it asks for.
+const SILENT: Duration = Duration::from_secs(10);
+
 /// A user with one device.
 pub(super) struct Person {
     world: Arc<World>,
@@ -167,20 +170,30 @@ impl Person {
             if !status.is_success() {
                 return self.world.note(format!("{} cannot look back in {room}: {status} {page}", self.user_id));
             }
-            let mut view = self.view.lock();
-            let RoomView { seen, before, .. } = view.rooms.entry(room.to_owned()).or_default();
-            for event in page["chunk"].as_array().into_iter().flatten() {
-                let event = event["event_id"].as_str().unwrap().to_owned();
-                if before.contains(&event) || !seen.insert(event.clone()) {
-                    return;
-                }
-                self.world.note(format!("{} looks back at {event}", self.user_id));
+            if !self.look_back(room, &page) {
+                return;
             }
             match page["end"].as_str() {
+                // Those who have more do not answer now.
+                Some(end) if end == from => sleep(SILENT).await,
                 Some(end) => from = end.to_owned(),
                 None => return,
             }
         }
+    }
+
+    /// Takes a page of what a sync left out. Returns whether all of it is new.
+    fn look_back(&self, room: &str, page: &Value) -> bool {
+        let mut view = self.view.lock();
+        let RoomView { seen, before, .. } = view.rooms.entry(room.to_owned()).or_default();
+        for event in page["chunk"].as_array().into_iter().flatten() {
+            let event = event["event_id"].as_str().unwrap().to_owned();
+            if before.contains(&event) || !seen.insert(event.clone()) {
+                return false;
+            }
+            self.world.note(format!("{} looks back at {event}", self.user_id));
+        }
+        true
     }
 }
 
