@@ -1,5 +1,7 @@
 //! Back-off: a server that does not answer is asked less and less often, until it shows life.
 
+use std::ops::Range;
+
 use rand::RngExt as _;
 use ruma::ServerName;
 use serde::{Deserialize, Serialize};
@@ -15,6 +17,8 @@ pub(crate) static DESTINATIONS: Table<String, Destination> =
 const FIRST_MS: u64 = 5_000;
 /// The longest wait.
 const LONGEST_MS: u64 = 24 * 60 * 60 * 1000;
+/// What a wait is multiplied with, so that servers do not ask all at once.
+const JITTER: Range<f64> = 0.8..1.2;
 /// How long one that is not asked any more is remembered.
 const KEPT_MS: u64 = 14 * 24 * 60 * 60 * 1000;
 
@@ -25,6 +29,19 @@ pub(crate) struct Destination {
     retry_ms: u64,
 }
 
+impl Destination {
+    /// Whether it is not to be asked yet. A time further off than it was ever put off is from before the clock was set back.
+    fn waits(&self, now_ms: u64) -> bool {
+        let longest_ms = (wait_ms(self.failures) as f64 * JITTER.end) as u64;
+        (now_ms + 1..=now_ms.saturating_add(longest_ms)).contains(&self.retry_ms)
+    }
+}
+
+/// How long a server is not asked after so many failures.
+fn wait_ms(failures: u32) -> u64 {
+    FIRST_MS.saturating_mul(1_u64 << failures.saturating_sub(1).min(20)).min(LONGEST_MS)
+}
+
 impl Federation {
     /// When this server may be asked again, in milliseconds since 1970; `None` where it may be now.
     ///
@@ -32,7 +49,7 @@ impl Federation {
     /// As the store.
     pub fn backed_off_until(&self, destination: &ServerName) -> Result<Option<u64>> {
         let row = self.store.snapshot().get(&DESTINATIONS, &destination.as_str())?;
-        Ok(row.map(|row| row.retry_ms).filter(|retry_ms| *retry_ms > self.now_ms()))
+        Ok(row.filter(|row| row.waits(self.now_ms())).map(|row| row.retry_ms))
     }
 
     pub(crate) fn check_backoff(&self, destination: &ServerName) -> Result<()> {
@@ -41,18 +58,16 @@ impl Federation {
 
     /// Notes that a server did not answer. Of those who asked at the same time only the first counts.
     pub(crate) fn note_failure(&self, destination: &ServerName) -> Result<()> {
-        let (now_ms, jitter) = (self.now_ms(), self.rng().random_range(0.8..1.2));
+        let (now_ms, jitter) = (self.now_ms(), self.rng().random_range(JITTER));
         let note = |tx: &mut store::Tx<'_>| {
             let row = tx.latest(&DESTINATIONS, &destination.as_str())?;
             let row = row.unwrap_or(Destination { failures: 0, retry_ms: 0 });
-            if row.retry_ms > now_ms {
+            if row.waits(now_ms) {
                 return Ok(());
             }
-            let wait_ms = FIRST_MS.saturating_mul(1_u64 << row.failures.min(20)).min(LONGEST_MS);
-            let row = Destination {
-                failures: row.failures.saturating_add(1),
-                retry_ms: now_ms.saturating_add((wait_ms as f64 * jitter) as u64),
-            };
+            let failures = row.failures.saturating_add(1);
+            let retry_ms = now_ms.saturating_add((wait_ms(failures) as f64 * jitter) as u64);
+            let row = Destination { failures, retry_ms };
             tx.put(&DESTINATIONS, &destination.as_str(), &row)
         };
         // A row that a crash takes back costs one vain request.

@@ -303,3 +303,20 @@ async fn t28_a_server_that_is_gone_is_asked_less_often_until_it_shows_life() {
     ask().await.unwrap();
     two.server.federation.get::<Value>(from, path()).await.unwrap();
 }
+
+#[tokio::test]
+async fn a_server_that_is_gone_is_asked_again_though_the_clock_was_set_back() {
+    let network = Network::default();
+    let (one, _two) = pair(&network);
+    let to = server_name!("two.test");
+    let ask = || one.server.federation.get::<Value>(to, federation::path(&["_matrix", "federation", "v1", "version"]));
+    network.cut_off("two.test");
+    assert!(matches!(ask().await, Err(Federation::Unreachable(_))));
+    one.settle().await;
+    one.clock.set_back(3_600_000);
+    assert_eq!(one.server.federation.backed_off_until(to).unwrap(), None);
+    assert!(matches!(ask().await, Err(Federation::Unreachable(_))));
+    one.settle().await;
+    let until_ms = one.server.federation.backed_off_until(to).unwrap().unwrap();
+    assert!(until_ms - one.server.now_ms() < 15_000, "the second wait");
+}
