@@ -146,7 +146,7 @@ fn an_answer_that_something_came_after_is_not_kept() {
     assert!(!keeper.keep_asked(asked, Some(5), keys_of(&[("A", device("A").device_keys())], None)));
     assert_eq!(keeper.list(), None);
     let early = keeper.seq();
-    numbers::ensure(&keeper.store, bob()).unwrap();
+    keeper.store.transact(&[], |tx| numbers::intern(tx, bob())).unwrap().wait().unwrap();
     keeper.keep(Some(6), keys_of(&[("B", device("B").device_keys())], None));
     assert!(!keeper.keep_asked(early, None, keys_of(&[], None)), "an earlier answer that took longer");
     assert_eq!((keeper.devices(), keeper.kept().stream_id), (vec!["B".to_owned()], Some(6)));
