@@ -13,8 +13,9 @@ use rooms::{
 use ruma::{OwnedDeviceId, OwnedEventId, OwnedRoomId, OwnedServerName, OwnedUserId, RoomId, ServerName, UserId};
 use serde::{Deserialize, Serialize};
 use serde_json::{json, value::RawValue};
-use store::{Lock, Read, RoomNo, Seq, Topic, UserNo};
+use store::{Lock, Read, RoomNo, Seq, Topic, Tx, UserNo};
 use users::{
+    device_lists::{self, Update},
     key_changes, numbers,
     to_device::{self, Messages},
 };
@@ -85,26 +86,31 @@ struct KeysChanged {
 }
 
 impl Federation {
-    /// Takes in what another server tells. What is malformed, or not its to tell, is left out.
-    pub(crate) async fn receive_edus(&self, origin: &ServerName, edus: Vec<Edu>) -> Result<()> {
+    /// Takes in what another server tells. What is malformed, or not its to tell, is left out. Returns the users whose lists of devices must be asked for, once
+    /// this is on disk.
+    pub(crate) async fn receive_edus(&self, origin: &ServerName, edus: Vec<Edu>) -> Result<BTreeSet<UserNo>> {
+        let mut missed = BTreeSet::new();
         for edu in edus {
-            match self.receive_edu(origin, &edu) {
+            match self.receive_edu(origin, &edu, &mut missed) {
                 Ok(()) => {}
                 Err(Error::Store(error)) => return Err(error.into()),
                 Err(error) => tracing::debug!(%error, server = %origin, kind = edu.edu_type, "a message was left out"),
             }
         }
-        Ok(())
+        Ok(missed)
     }
 
-    fn receive_edu(&self, origin: &ServerName, edu: &Edu) -> Result<()> {
+    fn receive_edu(&self, origin: &ServerName, edu: &Edu, missed: &mut BTreeSet<UserNo>) -> Result<()> {
         let content = edu.content.get();
         match edu.edu_type.as_str() {
             "m.typing" => self.receive_typing(origin, parse(content)?),
             "m.receipt" => self.receive_receipts(origin, parse(content)?),
             "m.presence" => self.receive_presence(origin, parse(content)?),
             "m.direct_to_device" => self.receive_to_device(origin, parse(content)?),
-            "m.device_list_update" | "m.signing_key_update" => self.receive_keys_changed(origin, &parse(content)?),
+            "m.device_list_update" | "m.signing_key_update" => {
+                missed.extend(self.receive_keys_changed(origin, &parse(content)?, &Update::parse(&edu.edu_type, content))?);
+                Ok(())
+            }
             _ => Ok(()),
         }
     }
@@ -147,16 +153,18 @@ impl Federation {
         Ok(())
     }
 
-    /// Those who share a room with the user ask for the keys again.
-    fn receive_keys_changed(&self, origin: &ServerName, said: &KeysChanged) -> Result<()> {
+    /// Those who share a room with the user ask for the keys again. Returns the user where this server must, too.
+    fn receive_keys_changed(&self, origin: &ServerName, said: &KeysChanged, update: &Update) -> Result<Option<UserNo>> {
         of(origin, &said.user_id)?;
         let db = self.store.snapshot();
-        let Some(user) = numbers::number(&db, &said.user_id)? else { return Ok(()) };
+        let Some(user) = numbers::number(&db, &said.user_id)? else { return Ok(None) };
         let rooms: Vec<Topic> = members::joined_rooms(&db, user)?.into_iter().take(ROOMS_MAX).map(Topic::Room).collect();
-        if !rooms.is_empty() {
-            self.store.transact(&[Lock::User(user)], |tx| key_changes::record(tx, user, &rooms))?.soft();
+        if rooms.is_empty() {
+            return Ok(None);
         }
-        Ok(())
+        let receive = |tx: &mut Tx<'_>| device_lists::receive(tx, (user, &said.user_id), update, &rooms);
+        let missed = self.store.transact(&[Lock::User(user)], receive)?.soft();
+        Ok(missed.then_some(user))
     }
 
     /// The other servers in the rooms of a user, of whose rows at most `limit` are looked at.

@@ -79,10 +79,11 @@ impl Federation {
         for processed in future::join_all(rooms.into_iter().map(|room| self.receive_in_room(origin, room))).await {
             answer.extend(processed?);
         }
-        self.receive_edus(origin, edus).await?;
+        let missed = self.receive_edus(origin, edus).await?;
         let row = Answered { id: id.to_owned(), answer: answer.iter().map(|(id, of)| (id.clone(), of.error.clone())).collect() };
         // This is on disk after all that was received.
         self.store.transact(&[], |tx| tx.put(&ANSWERS, &origin.as_str(), &row))?.durable().await?;
+        self.device_lists.due(origin, missed);
         Ok(answer)
     }
 

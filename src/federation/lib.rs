@@ -8,6 +8,7 @@ mod call;
 mod computing;
 mod config;
 mod destinations;
+mod device_lists;
 pub mod directory;
 mod early;
 mod edus;
@@ -124,6 +125,8 @@ pub struct Federation {
     spreading: Mutex<presence::Spreading>,
     /// Rooms that lack what other servers have to tell.
     resyncs: resync::Resyncs,
+    /// Users of whose devices something was missed.
+    device_lists: device_lists::Fetching,
     rng: Mutex<StdRng>,
 }
 
@@ -152,12 +155,14 @@ impl Federation {
             spreading: Mutex::new(spreading),
             online,
             resyncs: resync::Resyncs::default(),
+            device_lists: device_lists::Fetching::default(),
             rng: Mutex::new(rng),
         })
     }
 
-    /// Does what nobody waits for, until `stop` resolves: tells other servers what there is to tell, and asks for what rooms lack. What is not done by then
-    /// is done after the next start. Where federation is switched off, what would be told is forgotten: who is told again later finds what they missed.
+    /// Does what nobody waits for, until `stop` resolves: tells other servers what there is to tell, and asks for what rooms and lists of devices lack. What
+    /// is not done by then is done after the next start, or when somebody needs it. Where federation is switched off, what would be told is forgotten: who is
+    /// told again later finds what they missed.
     ///
     /// # Errors
     /// Where the store fails.
@@ -168,6 +173,7 @@ impl Federation {
             () = stop => Ok(()),
             failed = self.tell_all() => failed,
             failed = self.resync_all(), if self.config.enabled => failed,
+            never = self.fetch_device_lists(), if self.config.enabled => match never {},
         }
     }
 

@@ -1,11 +1,11 @@
 //! Who is in which room: derived from member events in the commit that appends them.
 
 use protocol::event::Event;
-use ruma::UserId;
+use ruma::{ServerName, UserId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use store::{Lead, Owner, Preset, Range, Read, RoomNo, Table, Tx, UserNo};
-use users::{directory, numbers as user_numbers};
+use users::{accounts, directory, numbers as user_numbers};
 
 use crate::{
     EventNo, Pos, Result, events,
@@ -146,6 +146,23 @@ pub fn share_a_room(db: &impl Read, one: UserNo, other: UserNo) -> Result<bool> 
     Ok(common_rooms(db, one, other)?.next().transpose()?.is_some())
 }
 
+/// Since when a user of another server has shared a room with this server without a break: what the other server tells all who share a room with the user,
+/// this one was told since then. `None` where they share none. A break counts though another room was shared meanwhile, if that room is shared no more.
+///
+/// # Errors
+/// As the database says.
+pub fn shared_since(db: &impl Read, own: &ServerName, user: UserNo) -> Result<Option<Pos>> {
+    let mut since: Option<Pos> = None;
+    for (room, of) in user_rooms(db, user)? {
+        let Some(joined) = of.joined_from.filter(|_| of.membership == Membership::Join) else { continue };
+        if servers::is_in(db, room, own)? {
+            let both = joined.max(servers::entered(db, room)?);
+            since = Some(since.map_or(both, |since| since.min(both)));
+        }
+    }
+    Ok(since)
+}
+
 /// Marks a room that a user left as forgotten, or as known again.
 pub(crate) fn put(room: &mut OpenRoom<'_, '_>, user: UserNo, of: &UserRoom) -> Result<()> {
     room.tx.put(&USER_ROOMS, &(user, room.no), of)?;
@@ -177,8 +194,8 @@ fn set(room: &mut OpenRoom<'_, '_>, event: &Event, membership: Membership, no: E
     let joined_from = if entered { Some(pos) } else { old.as_ref().and_then(|old| old.joined_from) };
     let joined_until = if left { Some(pos) } else { old.and_then(|old| old.joined_until) };
     put(room, user, &UserRoom { membership, event: no, pos, joined_from, joined_until, forgotten: false })?;
-    if entered || left {
-        servers::count(room, target.server_name(), entered)?;
+    if (entered || left) && servers::count(room, target.server_name(), entered)? && accounts::account(room.tx, user)?.is_some() {
+        room.tx.put(&servers::ENTERED, &room.no, &pos)?;
     }
     if membership == Membership::Join {
         directory::meet(room.tx, user, target, displayname(event).as_deref())?;

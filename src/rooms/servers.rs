@@ -3,7 +3,7 @@
 use ruma::{OwnedServerName, ServerName};
 use store::{Lead, Owner, Preset, Range, Read, RoomNo, Table};
 
-use crate::{EventNo, Result, head::OpenRoom};
+use crate::{EventNo, Pos, Result, head::OpenRoom};
 
 pub(crate) static SERVERS: Table<(RoomNo, String), u32> =
     Table::new("room_servers", "The servers of a room, each with the number of its joined users.")
@@ -13,6 +13,15 @@ pub(crate) static SERVERS: Table<(RoomNo, String), u32> =
 pub(crate) static PAST: Table<(RoomNo, String), EventNo> =
     Table::new("past_room_servers", "Servers that were in a room once, each with the last event that was here when it went.")
         .owned_by(Owner::Room);
+
+pub(crate) static ENTERED: Table<RoomNo, Pos> =
+    Table::new("entered_rooms", "Since when this server is in a room: where the first of its users entered who are in it now.")
+        .owned_by(Owner::Room);
+
+/// Since when this server is in a room that it is in. Of rooms that it entered before this was written down that is since ever.
+pub(crate) fn entered(db: &impl Read, room: RoomNo) -> Result<Pos> {
+    Ok(db.get(&ENTERED, &room)?.unwrap_or(Pos(i64::MIN)))
+}
 
 /// The servers of a room, as they are asked for.
 ///
@@ -54,8 +63,8 @@ pub fn has_others(db: &impl Read, room: RoomNo, own: &ServerName) -> Result<bool
     Ok(servers(db, room)?.take(2).any(|server| server.is_ok_and(|server| server != own)))
 }
 
-/// Counts a user who came or went.
-pub(crate) fn count(room: &mut OpenRoom<'_, '_>, server: &ServerName, entered: bool) -> Result<()> {
+/// Counts a user who came or went. Returns whether the server came with them.
+pub(crate) fn count(room: &mut OpenRoom<'_, '_>, server: &ServerName, entered: bool) -> Result<bool> {
     let key = (room.no, server.as_str());
     let before = room.tx.get(&SERVERS, &key)?.unwrap_or(0);
     match (before, if entered { before + 1 } else { before.saturating_sub(1) }) {
@@ -67,8 +76,9 @@ pub(crate) fn count(room: &mut OpenRoom<'_, '_>, server: &ServerName, entered: b
             room.tx.put(&SERVERS, &key, &joined)?;
             if before == 0 {
                 room.tx.delete(&PAST, &key)?;
+                return Ok(true);
             }
         }
     }
-    Ok(())
+    Ok(false)
 }

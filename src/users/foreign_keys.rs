@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 
 use protocol::json::Object;
 use ruma::{OwnedDeviceId, OwnedUserId, UserId};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::{
     cross_signing::{self, Usage},
-    keys::{self, QUERIED_DEVICES_MAX, QueriedKeys},
+    keys::{self, QUERIED_DEVICES_MAX},
     one_time_keys::{self, Claimed, Claims},
     signed,
 };
@@ -35,30 +35,60 @@ pub struct ToldKeys {
 /// One-time keys that another server hands out: by user, device and key id. Nothing of it is checked.
 pub type ToldOneTimeKeys = BTreeMap<String, BTreeMap<String, BTreeMap<String, Value>>>;
 
+/// The keys of a user of another server.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UserKeys {
+    /// The keys of the devices that have any, by device id.
+    pub devices: BTreeMap<String, Object>,
+    /// The master key.
+    pub master: Option<Object>,
+    /// The self-signing key.
+    pub self_signing: Option<Object>,
+}
+
 /// What is to be believed of an answer: of the users that were asked for, and of the named devices where any are named.
 #[must_use]
-pub fn believed(mut told: ToldKeys, asked: &BTreeMap<OwnedUserId, Vec<OwnedDeviceId>>) -> QueriedKeys {
-    let mut answer = QueriedKeys::default();
+pub fn believed(mut told: ToldKeys, asked: &BTreeMap<OwnedUserId, Vec<OwnedDeviceId>>) -> BTreeMap<OwnedUserId, UserKeys> {
+    let mut answer = BTreeMap::new();
     for (user, named) in asked {
-        let master = cross_signing_key(told.master_keys.remove(user.as_str()), user, Usage::Master);
-        let of_master = master.as_ref().and_then(cross_signing::public);
-        let self_signing = cross_signing_key(told.self_signing_keys.remove(user.as_str()), user, Usage::SelfSigning);
-        let self_signing = self_signing
-            .filter(|key| of_master.as_ref().is_some_and(|(key_id, public)| signed::is_signed(key, user, key_id, public)));
-        let of_self_signing = self_signing.as_ref().and_then(cross_signing::public);
+        let master = told.master_keys.remove(user.as_str());
+        let mut keys = UserKeys::signing(user, master, told.self_signing_keys.remove(user.as_str()));
         let devices = told.device_keys.remove(user.as_str()).unwrap_or_default().into_iter();
         let wanted = devices.filter(|(id, _)| named.is_empty() || named.iter().any(|named| named.as_str() == id));
-        let mut believed = BTreeMap::new();
-        for (id, keys) in wanted.take(QUERIED_DEVICES_MAX) {
-            if let Some(keys) = device_keys(keys, user, &id, of_self_signing.as_ref()) {
-                believed.insert(id, keys);
-            }
-        }
-        answer.device_keys.insert(user.clone(), believed);
-        master.map(|key| answer.master_keys.insert(user.clone(), key));
-        self_signing.map(|key| answer.self_signing_keys.insert(user.clone(), key));
+        keys.devices = keys.believed_devices(user, wanted.take(QUERIED_DEVICES_MAX));
+        answer.insert(user.clone(), keys);
     }
     answer
+}
+
+impl UserKeys {
+    /// The cross-signing keys that are to be believed, without devices: a self-signing key only where the master key signed it.
+    pub(crate) fn signing(user: &UserId, master: Option<Value>, self_signing: Option<Value>) -> Self {
+        let master = cross_signing_key(master, user, Usage::Master);
+        let of_master = master.as_ref().and_then(cross_signing::public);
+        let self_signing = cross_signing_key(self_signing, user, Usage::SelfSigning)
+            .filter(|key| of_master.as_ref().is_some_and(|(key_id, public)| signed::is_signed(key, user, key_id, public)));
+        Self { devices: BTreeMap::new(), master, self_signing }
+    }
+
+    /// Those of the devices that are to be believed, beside the cross-signing keys here.
+    pub(crate) fn believed_devices(
+        &self,
+        user: &UserId,
+        told: impl Iterator<Item = (String, Value)>,
+    ) -> BTreeMap<String, Object> {
+        let of_self_signing = self.self_signing.as_ref().and_then(cross_signing::public);
+        told.filter_map(|(id, keys)| device_keys(keys, user, &id, of_self_signing.as_ref()).map(|keys| (id, keys))).collect()
+    }
+}
+
+/// Device keys with the name of the device, as `/keys/query` tells it.
+#[must_use]
+pub fn with_name(mut keys: Value, name: Option<&str>) -> Value {
+    if let (Some(keys), Some(name)) = (keys.as_object_mut(), name) {
+        keys.insert("unsigned".to_owned(), json!({ "device_display_name": name }));
+    }
+    keys
 }
 
 /// A cross-signing key of the right shape, with its owner's signatures alone.

@@ -22,6 +22,7 @@ use crate::{
 mod backup;
 mod cross_signing;
 mod device_keys;
+mod device_lists;
 mod one_time;
 mod to_device;
 

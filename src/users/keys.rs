@@ -16,6 +16,7 @@ use store::{Json, Lead, Lock, Owner, Pending, Range, Read, Store, Table, Topic, 
 use crate::{
     KeyError, cross_signing,
     devices::{self, DeviceNo},
+    foreign_keys::UserKeys,
     key_changes, numbers,
     one_time_keys::{self, KeyCounts},
     signed,
@@ -229,6 +230,19 @@ pub struct QueriedKeys {
     pub self_signing_keys: BTreeMap<OwnedUserId, Object>,
     /// User-signing keys: that of the requester only.
     pub user_signing_keys: BTreeMap<OwnedUserId, Object>,
+}
+
+impl QueriedKeys {
+    /// Adds the keys of a user of another server: of the named devices, or of all where none is named.
+    pub fn add(&mut self, user: OwnedUserId, keys: UserKeys, named: &[OwnedDeviceId]) {
+        let UserKeys { mut devices, master, self_signing } = keys;
+        if !named.is_empty() {
+            devices.retain(|id, _| named.iter().any(|named| named.as_str() == id));
+        }
+        master.map(|key| self.master_keys.insert(user.clone(), key));
+        self_signing.map(|key| self.self_signing_keys.insert(user.clone(), key));
+        self.device_keys.insert(user, devices);
+    }
 }
 
 /// The keys of users of this server: of the named devices, or of all where none is named. `requester` is the user who

@@ -12,6 +12,7 @@ pub mod account_data;
 pub mod accounts;
 pub mod appservices;
 pub mod cross_signing;
+pub mod device_lists;
 pub mod devices;
 pub mod directory;
 mod error;
@@ -77,6 +78,7 @@ pub const TABLES: &[&TableSpec] = &[
     accounts::TABLES[2],
     cross_signing::TABLES[0],
     cross_signing::TABLES[1],
+    device_lists::TABLES[0],
     devices::TABLES[0],
     devices::TABLES[1],
     devices::TABLES[2],

@@ -77,13 +77,13 @@ const WAIT_MAX: Duration = Duration::from_secs(30);
 /// Other servers that are asked at the same time for one client.
 const SERVERS_AT_ONCE: usize = 32;
 
-/// Asks each server for what is wanted of it.
+/// Asks each server for what is wanted of it: what is found, and why not more is.
 async fn ask_others<A, T, Asking>(
     wanted: BTreeMap<OwnedServerName, A>,
     ask: impl Fn(OwnedServerName, A) -> Asking,
 ) -> (Vec<T>, Failures)
 where
-    Asking: Future<Output = federation::Result<T>>,
+    Asking: Future<Output = (T, Option<federation::Error>)>,
 {
     let one = |(server, wanted): (OwnedServerName, A)| {
         let asking = ask(server.clone(), wanted);
@@ -91,10 +91,10 @@ where
     };
     let mut asked = stream::iter(wanted).map(one).buffer_unordered(SERVERS_AT_ONCE);
     let (mut answers, mut failures) = (Vec::new(), Failures::new());
-    while let Some((server, answer)) = asked.next().await {
-        match answer {
-            Ok(answer) => answers.push(answer),
-            Err(error) => drop(failures.insert(server, Error::from(error).into_body())),
+    while let Some((server, (answer, failure))) = asked.next().await {
+        answers.push(answer);
+        if let Some(error) = failure {
+            failures.insert(server, Error::from(error).into_body());
         }
     }
     (answers, failures)
@@ -133,7 +133,7 @@ async fn query(call: Call<Session>, request: get_keys::Request) -> Result<Json<Q
     let large = local.len() > INLINE_USERS_MAX;
     let work = move || keys::query(&db, Some(&requester), &local);
     let federation = &call.server.federation;
-    let ask = |server: OwnedServerName, asked| async move { federation.query_keys(&server, &asked, wait).await };
+    let ask = |server: OwnedServerName, asked| async move { federation.query_keys(&server, asked, wait).await };
     let others = ask_others(remote, ask);
     let here = async { if large { call.server.blocking(work).await } else { Ok(work()?) } };
     let (keys, (answers, failures)) = futures_util::future::join(here, others).await;
@@ -172,7 +172,12 @@ async fn claim(call: Call<Session>, request: With<claim_keys::Request, Claiming>
     let large = local.len() > INLINE_USERS_MAX;
     let work = move || one_time_keys::claim(&store, &local);
     let federation = &call.server.federation;
-    let ask = |server: OwnedServerName, asked| async move { federation.claim_keys(&server, &asked, wait).await };
+    let ask = |server: OwnedServerName, asked| async move {
+        match federation.claim_keys(&server, &asked, wait).await {
+            Ok(claimed) => (claimed, None),
+            Err(error) => (Claimed::default(), Some(error)),
+        }
+    };
     let others = ask_others(remote, ask);
     let here = async {
         let claimed = if large { call.server.blocking(work).await? } else { work()? };
@@ -248,7 +253,7 @@ async fn foreign_masters(call: &Call<Session>, signed: &Signatures) -> BTreeMap<
     let asked: BTreeMap<OwnedUserId, Vec<OwnedDeviceId>> = asked.map(|user| (user.clone(), Vec::new())).collect();
     let (_, remote) = keys::split_remote(asked, &call.server.name);
     let federation = &call.server.federation;
-    let ask = |server: OwnedServerName, asked| async move { federation.query_keys(&server, &asked, WAIT_DEFAULT).await };
+    let ask = |server: OwnedServerName, asked| async move { federation.query_keys(&server, asked, WAIT_DEFAULT).await };
     let (answers, _) = ask_others(remote, ask).await;
     answers.into_iter().flat_map(|answer| answer.master_keys).collect()
 }

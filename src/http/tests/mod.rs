@@ -4,6 +4,7 @@
 mod bodies;
 mod endpoints;
 mod federation;
+mod federation_device_lists;
 mod federation_devices;
 mod federation_hostile;
 mod federation_liars;

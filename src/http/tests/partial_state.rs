@@ -320,3 +320,19 @@ async fn a_room_is_purged_before_all_is_known() {
     story.becomes_whole().await;
     assert_eq!(story.members(&story.bob).await, story.everyone());
 }
+
+#[tokio::test]
+async fn devices_are_kept_of_members_once_they_are_known() {
+    let story = Story::entered("11").await;
+    let Story { network, bob, erin, .. } = &story;
+    let asked = json!({ "device_keys": { &erin.user_id: [] } });
+    for (is_known, expected) in [(false, [1, 2]), (true, [3, 3])] {
+        if is_known {
+            story.told_all().await;
+        }
+        for expected in expected {
+            bob.post("/_matrix/client/v3/keys/query", asked.clone()).await.ok();
+            assert_eq!(network.asked("three.test", "/_matrix/federation/v1/user/keys/query"), expected);
+        }
+    }
+}

@@ -9,7 +9,7 @@ use crate::{
 use super::*;
 
 /// The private halves of a user's cross-signing keys.
-struct Identity {
+pub(super) struct Identity {
     user_id: OwnedUserId,
     master: SigningKey,
     self_signing: SigningKey,
@@ -21,7 +21,7 @@ fn id(key: &SigningKey) -> String {
 }
 
 impl Identity {
-    fn new(user_id: &UserId, name: &str) -> Self {
+    pub(super) fn new(user_id: &UserId, name: &str) -> Self {
         let key = |usage: &str| key(&format!("{user_id} {name} {usage}"));
         let (master, self_signing, user_signing) = (key("master"), key("self"), key("user"));
         Self { user_id: user_id.to_owned(), master, self_signing, user_signing }
@@ -42,7 +42,7 @@ impl Identity {
         object
     }
 
-    fn keys(&self) -> CrossSigningKeys {
+    pub(super) fn keys(&self) -> CrossSigningKeys {
         CrossSigningKeys {
             master: Some(self.master()),
             self_signing: Some(self.signed("self_signing", &self.self_signing)),
@@ -55,7 +55,7 @@ impl Identity {
     }
 
     /// A device's keys with the signature of the self-signing key.
-    fn cross_sign(&self, device: &Device) -> Object {
+    pub(super) fn cross_sign(&self, device: &Device) -> Object {
         let mut keys = device.device_keys();
         sign_as(&mut keys, &self.user_id, &id(&self.self_signing), &self.self_signing);
         keys
