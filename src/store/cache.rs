@@ -1,7 +1,7 @@
 //! Decoded rows of tables that are [`crate::Table::cached`]: events, state nodes, interned names.
 //!
-//! Such rows never change but for a form that is as good to every reader (a redacted event, say), and are deleted with
-//! their room. A changed row leaves the cache with its commit.
+//! Such rows change seldom (an event is redacted, or gets its place), and are deleted with their room. A changed row leaves the
+//! cache with its commit, and who reads from before finds none that is newer than what they read.
 
 use std::{
     any::Any,
@@ -21,6 +21,8 @@ pub(crate) type RowKey = (&'static str, Box<[u8]>);
 pub(crate) type Decoded = Arc<dyn Any + Send + Sync>;
 /// A decoded row, and the bytes that encode it.
 type Row = (Decoded, u32);
+/// A row that is cached, and the number of changes before the snapshot that it was read from: older ones may have had another.
+type Cached = (Row, u64);
 
 /// A row for the cache.
 pub(crate) struct Fresh {
@@ -45,14 +47,14 @@ const OVERHEAD_BYTES: u64 = 160;
 #[derive(Clone)]
 struct ByBytes;
 
-impl Weighter<RowKey, Row> for ByBytes {
-    fn weight(&self, key: &RowKey, row: &Row) -> u64 {
-        OVERHEAD_BYTES + key.1.len() as u64 + 2 * u64::from(row.1)
+impl Weighter<RowKey, Cached> for ByBytes {
+    fn weight(&self, key: &RowKey, ((_, bytes), _): &Cached) -> u64 {
+        OVERHEAD_BYTES + key.1.len() as u64 + 2 * u64::from(*bytes)
     }
 }
 
 pub struct RowCache {
-    rows: Cache<RowKey, Row, ByBytes>,
+    rows: Cache<RowKey, Cached, ByBytes>,
     /// How often rows were changed, so that a reader with an old snapshot does not put an old row back.
     changes: AtomicU64,
 }
@@ -66,9 +68,10 @@ impl RowCache {
         Self { rows, changes: AtomicU64::new(0) }
     }
 
-    pub(crate) fn get<V: Send + Sync + 'static>(&self, table: &'static str, key: &[u8]) -> Option<Arc<V>> {
-        let (row, _) = self.rows.get(&Borrowed(table, key))?;
-        row.downcast().ok()
+    /// The row as a snapshot has it that was taken when there had been `changes`.
+    pub(crate) fn get<V: Send + Sync + 'static>(&self, table: &'static str, key: &[u8], changes: u64) -> Option<Arc<V>> {
+        let ((row, _), since) = self.rows.get(&Borrowed(table, key))?;
+        if since <= changes { row.downcast().ok() } else { None }
     }
 
     /// The number of changes so far: what a snapshot taken now may put into the cache.
@@ -83,7 +86,7 @@ impl RowCache {
                 return;
             }
             let (table, bytes) = key.clone();
-            self.rows.insert(key, row);
+            self.rows.insert(key, (row, changes));
             if self.changes() != changes {
                 self.rows.remove(&Borrowed(table, &bytes));
             }

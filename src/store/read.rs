@@ -56,7 +56,7 @@ pub trait Read: Source {
             return Ok(Some(own));
         }
         let cache = self.row_cache(name, &bytes).filter(|_| table.spec.cached);
-        if let Some(hit) = cache.and_then(|(cache, _)| cache.get(name, &bytes)) {
+        if let Some(hit) = cache.and_then(|(cache, changes)| cache.get(name, &bytes, changes)) {
             return Ok(Some(hit));
         }
         let decoded = self.raw(name, &bytes, |row| V::decode(row).map(|value| (Arc::new(value), row.len())))?;

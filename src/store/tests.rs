@@ -274,6 +274,18 @@ fn a_shared_row_is_found_as_it_was_written_until_it_is_replaced() {
     assert_eq!(*found(3), "second");
 }
 
+#[test]
+fn who_reads_from_before_finds_a_shared_row_as_it_was() {
+    let store = store();
+    store.transact(&[], |tx| tx.put(&LAWS, &1, &"first".into())).unwrap().wait().unwrap();
+    let before = store.snapshot();
+    store.transact(&[], |tx| tx.replace(&LAWS, &1, &"second".into())).unwrap().wait().unwrap();
+    let found = |db: &Snapshot| db.shared(&LAWS, &1).unwrap().unwrap();
+    assert_eq!(*found(&store.snapshot()), "second");
+    assert_eq!(*found(&before), "first", "though the second is cached by now");
+    assert_eq!(*found(&store.snapshot()), "second");
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Put(u64, String),
