@@ -110,6 +110,19 @@ pub(super) fn check(world: &World, stage: &Stage) {
     }
 }
 
+/// The event by which a user went whose membership this one says: who was banned, and then unbanned while their server was out, went by the ban.
+fn gone_by(replica: &Replica, event: &str) -> OwnedEventId {
+    let (_, mut last) = events::by_id(&replica.db, replica.room, event.try_into().unwrap()).unwrap().unwrap();
+    while let Some(before) = last.header.replaces {
+        let before = events::event(&replica.db, replica.room, before).unwrap();
+        if members::Membership::of(&before.event) == members::Membership::Join {
+            break;
+        }
+        last = before;
+    }
+    last.header.id.clone()
+}
+
 /// Whether others no longer hold a server for a member, and do not tell it why: where joins and a change of the rules that allowed them happened
 /// at the same time, resolution may forget the joins. What a server could know, it must.
 fn is_outcast(world: &World, room: &str, replicas: &[Replica], replica: &Replica) -> bool {
@@ -118,11 +131,9 @@ fn is_outcast(world: &World, room: &str, replicas: &[Replica], replica: &Replica
     for other in replicas.iter().filter(|other| !servers::is_in(&other.db, other.room, name).unwrap()) {
         is_outcast = true;
         let users = other.state.iter().filter(|((kind, user), _)| kind == "m.room.member" && user.ends_with(name.as_str()));
-        // Who is out of the room there as well is not gone by the event: one whom it was not in the room to see unbanned.
-        let users = users.filter(|((_, user), _)| membership(replica, user).as_deref() == Some("join"));
         for ((_, user), event) in users {
-            let id = <&ruma::EventId>::try_from(event.as_str()).unwrap();
-            if events::find(&replica.db, id).unwrap().is_none() {
+            let gone_by = gone_by(other, event);
+            if events::find(&replica.db, &gone_by).unwrap().is_none() {
                 world.violated(format!("{room}: {name} was never told {event}, by which {user} is gone at {}", NAMES[other.at]));
             }
         }
