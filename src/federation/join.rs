@@ -83,16 +83,12 @@ impl Federation {
     pub async fn join(&self, entering: &Entering) -> Result<()> {
         let gate = self.entering.at(entering.room.clone());
         let alone = gate.lock().await;
-        let early = self.early.begin(&entering.room);
         self.by_way_of(entering, Membership::Join).await?;
-        let Some(room) = rooms::numbers::number(&self.store.snapshot(), &entering.room)? else { return Ok(()) };
-        for (origin, pdu) in early.end() {
-            self.stage(&origin, room, &pdu)?;
-        }
-        self.resyncs.due(room);
         drop(alone);
         // Of a small room all is known before anybody looks.
-        self.whole_within(room, SMALL_ROOM).await?;
+        if let Some(room) = rooms::numbers::number(&self.store.snapshot(), &entering.room)? {
+            self.whole_within(room, SMALL_ROOM).await?;
+        }
         Ok(())
     }
 
@@ -237,14 +233,15 @@ impl Federation {
         let entering = move || receive::enter(&store, &identity, &user, no, event, &here, omitted);
         let entered = self.computed(entering).await??.durable().await?;
         match entered {
-            Outcome::Accepted(_) | Outcome::Duplicate => Ok(()),
+            Outcome::Accepted(_) | Outcome::Duplicate => self.resyncs.due(no),
             Outcome::Rejected(reason) | Outcome::SoftFailed(reason) => {
-                Err(Error::Refuses(format!("The room as {server} tells it refuses the join: {reason}")))
+                return Err(Error::Refuses(format!("The room as {server} tells it refuses the join: {reason}")));
             }
             Outcome::Unsigned(_) | Outcome::Missing(_) => {
-                Err(Error::BadAnswer("a state without the events that the join cites".to_owned()))
+                return Err(Error::BadAnswer("a state without the events that the join cites".to_owned()));
             }
         }
+        Ok(())
     }
 
     async fn import(&self, entering: &Entering, create: Verified, version: &'static RoomVersion) -> Result<RoomNo> {
