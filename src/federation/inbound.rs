@@ -89,7 +89,7 @@ impl Federation {
 
     /// The events by their rooms, in their order.
     fn by_room(&self, origin: &ServerName, pdus: Vec<Box<RawValue>>) -> Result<(Vec<InRoom>, Vec<RawPdu>)> {
-        let db = self.store.snapshot();
+        let mut db = self.store.snapshot();
         let mut rooms: BTreeMap<String, Vec<(RawPdu, Box<RawValue>)>> = BTreeMap::new();
         for raw in pdus {
             let Ok(pdu) = RawPdu::from_bytes(raw.get().as_bytes()) else { continue };
@@ -100,7 +100,15 @@ impl Federation {
         let (mut found, mut unknown) = (Vec::new(), Vec::new());
         for (id, pdus) in rooms {
             let Ok(id) = RoomId::parse(id) else { continue };
-            let Some(known) = self.known(&db, &id)? else {
+            let known = match self.known(&db, &id)? {
+                // A user may have entered it since.
+                None if !self.early.keep(origin, &id, &pdus) => {
+                    db = self.store.snapshot();
+                    self.known(&db, &id)?
+                }
+                known => known,
+            };
+            let Some(known) = known else {
                 tracing::debug!(room = %id, server = %origin, "events of a room that this server is not in");
                 unknown.extend(pdus.into_iter().map(|(pdu, _)| pdu));
                 continue;

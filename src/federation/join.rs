@@ -83,12 +83,16 @@ impl Federation {
     pub async fn join(&self, entering: &Entering) -> Result<()> {
         let gate = self.entering.at(entering.room.clone());
         let alone = gate.lock().await;
-        self.by_way_of(entering, Membership::Join).await?;
+        let early = self.early.begin(&entering.room);
+        let join = self.by_way_of(entering, Membership::Join).await?;
+        let Some(room) = rooms::numbers::number(&self.store.snapshot(), &entering.room)? else { return Ok(()) };
+        for (origin, pdu) in early.end(join.depth) {
+            self.stage(&origin, room, &pdu)?;
+        }
+        self.resyncs.due(room);
         drop(alone);
         // Of a small room all is known before anybody looks.
-        if let Some(room) = rooms::numbers::number(&self.store.snapshot(), &entering.room)? {
-            self.whole_within(room, SMALL_ROOM).await?;
-        }
+        self.whole_within(room, SMALL_ROOM).await?;
         Ok(())
     }
 
@@ -97,7 +101,7 @@ impl Federation {
     /// # Errors
     /// The last server's [`Error`].
     pub async fn knock(&self, entering: &Entering) -> Result<()> {
-        self.by_way_of(entering, Membership::Knock).await
+        self.by_way_of(entering, Membership::Knock).await.map(drop)
     }
 
     /// Declines an invitation, or takes back a knock, of a room that this server is not in. Where no server of the room answers, the user has left
@@ -112,12 +116,12 @@ impl Federation {
                 let left = self.left_alone(entering, member, version)?;
                 self.put_remote(entering, self.name(), (&left, version), Vec::new()).await
             }
-            left => left,
+            left => left.map(drop),
         }
     }
 
-    /// The first success among the servers.
-    async fn by_way_of(&self, entering: &Entering, to: Membership) -> Result<()> {
+    /// The member event that the first of the servers took.
+    async fn by_way_of(&self, entering: &Entering, to: Membership) -> Result<Arc<Event>> {
         let mut last = Error::NoServer;
         for server in entering.via.iter().filter(|server| *server != self.name()).take(SERVERS_MAX) {
             let done = match to {
@@ -126,7 +130,7 @@ impl Federation {
                 _ => self.leave_by(entering, server).await,
             };
             match done {
-                Ok(()) => return Ok(()),
+                Ok(event) => return Ok(event),
                 Err(error) if error.is_theirs() || matches!(error, Error::Refuses(_)) => {
                     tracing::debug!(%error, room = %entering.room, %server, "nothing came of asking a server");
                     last = last.or_more_telling(error);
@@ -137,7 +141,7 @@ impl Federation {
         Err(last)
     }
 
-    async fn knock_by(&self, entering: &Entering, server: &ServerName) -> Result<()> {
+    async fn knock_by(&self, entering: &Entering, server: &ServerName) -> Result<Arc<Event>> {
         #[derive(Deserialize)]
         struct Told {
             #[serde(default)]
@@ -146,14 +150,16 @@ impl Federation {
         let (event, version) = self.make(entering, server, Membership::Knock).await?;
         let path = v1!("send_knock", entering.room.as_str(), event.event().id.as_str());
         let told: Told = self.put(server, path, &body(&event)?).await?;
-        self.put_remote(entering, server, (event.event(), version), told.knock_room_state).await
+        self.put_remote(entering, server, (event.event(), version), told.knock_room_state).await?;
+        Ok(Arc::clone(event.event()))
     }
 
-    async fn leave_by(&self, entering: &Entering, server: &ServerName) -> Result<()> {
+    async fn leave_by(&self, entering: &Entering, server: &ServerName) -> Result<Arc<Event>> {
         let (event, version) = self.make(entering, server, Membership::Leave).await?;
         let path = path(&["_matrix", "federation", "v2", "send_leave", entering.room.as_str(), event.event().id.as_str()]);
         let _: Value = self.put(server, path, &body(&event)?).await?;
-        self.put_remote(entering, server, (event.event(), version), Vec::new()).await
+        self.put_remote(entering, server, (event.event(), version), Vec::new()).await?;
+        Ok(Arc::clone(event.event()))
     }
 
     /// The leave that nobody else knows of.
@@ -178,14 +184,15 @@ impl Federation {
         Ok(())
     }
 
-    async fn join_by(&self, entering: &Entering, server: &ServerName) -> Result<()> {
+    async fn join_by(&self, entering: &Entering, server: &ServerName) -> Result<Arc<Event>> {
         let (event, version) = self.make(entering, server, Membership::Join).await?;
-        let id = event.event().id.clone();
-        let path = path(&["_matrix", "federation", "v2", "send_join", entering.room.as_str(), id.as_str()]);
+        let made = Arc::clone(event.event());
+        let path = path(&["_matrix", "federation", "v2", "send_join", entering.room.as_str(), made.id.as_str()]);
         let omit = [("omit_members", if self.may_omit(&entering.room)? { "true" } else { "false" })];
         let ask = Ask::put(query(path, &omit), &body(&event)?)?.timeout(JOIN_TIMEOUT).body_max(STATE_BYTES_MAX);
         let sent: Sent = self.call(server, ask).await?;
-        self.enter(entering, server, (event, version), sent).await
+        self.enter(entering, server, (event, version), sent).await?;
+        Ok(made)
     }
 
     /// Whether members may be left out of the state before a join: where the room is whole, it must stay so.
@@ -233,15 +240,14 @@ impl Federation {
         let entering = move || receive::enter(&store, &identity, &user, no, event, &here, omitted);
         let entered = self.computed(entering).await??.durable().await?;
         match entered {
-            Outcome::Accepted(_) | Outcome::Duplicate => self.resyncs.due(no),
+            Outcome::Accepted(_) | Outcome::Duplicate => Ok(()),
             Outcome::Rejected(reason) | Outcome::SoftFailed(reason) => {
-                return Err(Error::Refuses(format!("The room as {server} tells it refuses the join: {reason}")));
+                Err(Error::Refuses(format!("The room as {server} tells it refuses the join: {reason}")))
             }
             Outcome::Unsigned(_) | Outcome::Missing(_) => {
-                return Err(Error::BadAnswer("a state without the events that the join cites".to_owned()));
+                Err(Error::BadAnswer("a state without the events that the join cites".to_owned()))
             }
         }
-        Ok(())
     }
 
     async fn import(&self, entering: &Entering, create: Verified, version: &'static RoomVersion) -> Result<RoomNo> {

@@ -10,6 +10,7 @@ mod config;
 mod destinations;
 mod device_lists;
 pub mod directory;
+mod early;
 mod edus;
 mod error;
 mod fetch;
@@ -116,6 +117,8 @@ pub struct Federation {
     rooms: Gates<RoomNo>,
     /// One user at a time who enters each room.
     entering: Gates<OwnedRoomId>,
+    /// What comes of a room while a user enters it.
+    early: early::Early,
     outbound: outbound::Outbound,
     spaces: hierarchy::Spaces,
     online: Option<Arc<Online>>,
@@ -146,6 +149,7 @@ impl Federation {
             inbound: Gates::default(),
             rooms: Gates::default(),
             entering: Gates::default(),
+            early: early::Early::default(),
             outbound: outbound::Outbound::default(),
             spaces: hierarchy::Spaces::default(),
             spreading: Mutex::new(spreading),

@@ -18,9 +18,9 @@ pub(crate) static STAGED: Table<(RoomNo, Seq), Staged> =
         .read_by(Preset::Scan);
 
 /// The most events of one room that wait. Others are refused.
-const STAGED_MAX: usize = 100;
+pub(crate) const STAGED_MAX: usize = 100;
 /// Those of one server among them.
-const STAGED_OF_ONE_MAX: usize = 20;
+pub(crate) const STAGED_OF_ONE_MAX: usize = 20;
 /// How long an event is tried again, in milliseconds.
 const STAGED_FOR_MS: u64 = 60 * 60 * 1000;
 /// Servers of the room that are asked in turn for what an event cites, besides the one that sent it.

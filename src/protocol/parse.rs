@@ -79,6 +79,12 @@ impl RawPdu {
         self.object.get("room_id")?.as_str()
     }
 
+    /// The `depth` that it claims.
+    #[must_use]
+    pub fn depth(&self) -> Option<u64> {
+        self.object.get("depth")?.as_u64()
+    }
+
     /// The version that it names if it is a create event; there, no key means version 1.
     #[must_use]
     pub fn created_version(&self) -> Option<&str> {

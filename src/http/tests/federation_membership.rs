@@ -112,3 +112,28 @@ async fn users_of_other_servers_are_found_by_those_who_meet_them() {
     }
     assert!(found(&alice, "bobby").await.is_empty(), "who is gone");
 }
+
+#[tokio::test]
+async fn what_happens_while_a_server_enters_a_room_is_not_lost() {
+    let (network, _one, _two, alice, bob) = neighbours().await;
+    let three = running(&network, "three.test");
+    let carol = three.hearth.register("carol").await;
+    let common = room(&alice, json!({ "preset": "public_chat" })).await;
+    join(&bob, &common, "one.test").await;
+    is(&alice, &common, &bob.user_id, "join").await;
+    let room = room(&alice, json!({ "preset": "public_chat" })).await;
+    join(&carol, &room, "one.test").await;
+    is(&alice, &room, &carol.user_id, "join").await;
+    // Bob's server is told of the room's state, and lacks the key of Carol's to believe it.
+    let keys = "/_matrix/key/v2/server";
+    network.hold(keys);
+    let kicked = async {
+        is(&alice, &room, &bob.user_id, "join").await;
+        let kick = format!("/_matrix/client/v3/rooms/{}/kick", enc(&room));
+        alice.post(&kick, json!({ "user_id": bob.user_id })).await.ok();
+        hears(&bob, &common, &say(&alice, &common, "after").await).await;
+        network.let_go(keys);
+    };
+    tokio::join!(join(&bob, &room, "one.test"), kicked);
+    is(&bob, &room, &bob.user_id, "leave").await;
+}
