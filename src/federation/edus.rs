@@ -222,9 +222,9 @@ impl Federation {
     /// Tells a room's other servers, where there are any, something that may be lost.
     fn tell_room(&self, room: RoomNo, edu: impl FnOnce(&RoomId) -> Result<Edu>) -> Result<()> {
         let db = self.store.snapshot();
-        if servers::has_others(&db, room, self.name())? {
-            let edu = edu(&rooms::numbers::room(&db, room)?.id)?;
-            self.tell(servers::servers(&db, room)?.collect::<rooms::Result<Vec<_>>>()?, &edu);
+        let servers = servers::servers(&db, room)?.collect::<rooms::Result<Vec<_>>>()?;
+        if servers.iter().any(|server| server != self.name()) {
+            self.tell(servers, &edu(&rooms::numbers::room(&db, room)?.id)?);
         }
         Ok(())
     }

@@ -46,7 +46,9 @@ impl Accepted {
 /// Appends an event to the end of the room.
 pub(crate) fn append(room: &mut OpenRoom<'_, '_>, accepted: Accepted) -> Result<EventNo> {
     let Accepted { event, place, txn } = accepted;
-    let (no, mut stored, is_new) = known(room, &event)?;
+    // Of what a client of this server said just now, nobody knew the id before.
+    let is_own = txn.is_some();
+    let (no, mut stored, is_new) = if is_own { new(room, &event)? } else { known(room, &event)? };
     // An outlier may have been redacted.
     let event = Arc::clone(&stored.event);
     let pos = room.next_pos()?;
@@ -74,8 +76,7 @@ pub(crate) fn append(room: &mut OpenRoom<'_, '_>, accepted: Accepted) -> Result<
     relations::apply(room, &event, no, pos, stored.header.sender)?;
     redaction::apply(room, &event, no)?;
     guests::apply(room, &event, stored.header.replaces)?;
-    // Of what a client of this server said just now, nobody else knew the id.
-    if stored.header.txn.is_none() {
+    if !is_own {
         expected::apply(room, &event.id)?;
     }
     Ok(no)
@@ -204,6 +205,10 @@ fn known(room: &mut OpenRoom<'_, '_>, event: &Arc<Event>) -> Result<(EventNo, St
     if let Some((no, stored)) = events::by_id(room.tx, room.no, &event.id)? {
         return Ok((no, (*stored).clone(), false));
     }
+    new(room, event)
+}
+
+fn new(room: &mut OpenRoom<'_, '_>, event: &Arc<Event>) -> Result<(EventNo, StoredEvent, bool)> {
     room.head.events += 1;
     let no = EventNo(room.head.events);
     let sender = user_numbers::intern(room.tx, &event.sender)?;

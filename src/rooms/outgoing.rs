@@ -40,7 +40,7 @@ pub struct Outgoing {
 
 /// The step of sending that tells other servers of an event that was appended: where there are any in the room, or its target is a user of one.
 pub(crate) fn push(room: &mut OpenRoom<'_, '_>, own: &ServerName, event: &Event, no: EventNo) -> Result<()> {
-    if target(event).is_none_or(|target| target == own) && !servers::has_others(room.tx, room.no, own)? {
+    if target(event).is_none_or(|target| target == own) && !servers::has_others(room, own)? {
         return Ok(());
     }
     room.tx.put(&OUTGOING, &(room.head.last, room.no), &no)?;

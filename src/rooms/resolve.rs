@@ -9,7 +9,8 @@ use std::{
 };
 
 use protocol::{
-    resolve::{self, Conflict, Node, Source, StateKey},
+    event::Event,
+    resolve::{self, Conflict, Node, Source},
     version::{RoomVersion, StateResolution},
 };
 use ruma::{EventId, OwnedEventId};
@@ -58,9 +59,10 @@ fn states_after(room: &OpenRoom<'_, '_>, events: &[EventNo]) -> Result<BTreeSet<
 pub(crate) fn resolve(room: &mut OpenRoom<'_, '_>, states: &[Root]) -> Result<Root> {
     let Resolution { base, places, resolved } = Resolution::of(&*room.tx, room.no, room.version, states)?;
     let mut changes: BTreeMap<Place, Option<EventNo>> = places.keys().map(|place| (*place, None)).collect();
-    for ((kind, key), place, no) in &resolved {
-        let place = place.map_or_else(|| state::intern(room.tx, room.no, &mut room.head, (kind, key)), Ok)?;
-        changes.insert(place, Some(*no));
+    for Entered { no, event, place } in &resolved {
+        let intern = |pair| state::intern(room.tx, room.no, &mut room.head, pair);
+        let place = if place.is_some() { *place } else { event.state_pair().map(intern).transpose()? };
+        changes.extend(place.map(|place| (place, Some(*no))));
     }
     state::changed(room.tx, room.no, &mut room.head, base, &changes)
 }
@@ -76,8 +78,9 @@ pub(crate) fn is_resolved(
 ) -> Result<bool> {
     let Resolution { base, places, resolved } = Resolution::of(db, room, version, states)?;
     let mut changes: BTreeMap<Place, Option<EventNo>> = places.keys().map(|place| (*place, None)).collect();
-    for ((kind, key), place, no) in &resolved {
-        let place = place.map_or_else(|| state::place(db, room, kind, key), |place| Ok(Some(place)))?;
+    for Entered { no, event, place } in &resolved {
+        let known = |(kind, key): (&str, &str)| state::place(db, room, kind, key).transpose();
+        let place = if place.is_some() { *place } else { event.state_pair().and_then(known).transpose()? };
         let Some(place) = place else { return Ok(false) };
         changes.insert(place, Some(*no));
     }
@@ -103,8 +106,16 @@ struct Resolution {
     base: Root,
     /// The places where they differ, with the event that `base` has there.
     places: BTreeMap<Place, Option<EventNo>>,
-    /// Their places are told where they are among `places`.
-    resolved: Vec<(StateKey, Option<Place>, EventNo)>,
+    /// What enters there and elsewhere, one after another.
+    resolved: Vec<Entered>,
+}
+
+/// An event that enters a state.
+struct Entered {
+    no: EventNo,
+    event: Arc<Event>,
+    /// Its place, if states differ there.
+    place: Option<Place>,
 }
 
 impl Resolution {
@@ -143,8 +154,8 @@ impl Resolution {
             failed: RefCell::default(),
         };
         let resolved = stored.resolve(base, conflicted, &sets, &places)?;
-        let resolved = resolved.into_iter().map(|(key, no)| (key, place_of.get(&no).copied(), no)).collect();
-        Ok(Self { base, places, resolved })
+        let entered = |(no, event)| Entered { no, event, place: place_of.get(&no).copied() };
+        Ok(Self { base, places, resolved: resolved.into_iter().map(entered).collect() })
     }
 }
 
@@ -196,7 +207,7 @@ impl<R: Read> Stored<'_, R> {
         conflicted: BTreeSet<EventNo>,
         sets: &[Vec<EventNo>],
         places: &BTreeMap<Place, Option<EventNo>>,
-    ) -> Result<BTreeMap<StateKey, EventNo>> {
+    ) -> Result<Vec<(EventNo, Arc<Event>)>> {
         let mut conflict = Conflict::of_events(conflicted);
         if self.version.resolution != StateResolution::V1 {
             let shared = |no: EventNo| self.is_shared(base, places, no);

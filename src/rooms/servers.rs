@@ -56,11 +56,9 @@ pub fn asks_until(db: &impl Read, room: RoomNo, server: &ServerName) -> Result<O
 }
 
 /// Whether another server than this is in a room. It costs the same however many there are.
-///
-/// # Errors
-/// As the database says.
-pub fn has_others(db: &impl Read, room: RoomNo, own: &ServerName) -> Result<bool> {
-    Ok(servers(db, room)?.take(2).any(|server| server.is_ok_and(|server| server != own)))
+pub(crate) fn has_others(room: &OpenRoom<'_, '_>, own: &ServerName) -> Result<bool> {
+    // Of a room that is partial not all users are known, but by whose way it was entered.
+    Ok(room.partial || room.head.joined > room.tx.get(&SERVERS, &(room.no, own.as_str()))?.unwrap_or(0))
 }
 
 /// Counts a user who came or went. Returns whether the server came with them.

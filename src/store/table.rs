@@ -95,8 +95,8 @@ impl<K: Key, V: Value> Table<K, V> {
         self
     }
 
-    /// The same table, whose decoded rows [`crate::Read::shared`] keeps in memory: only for rows that are written once. They
-    /// may be deleted, and replaced ([`crate::Tx::replace`]) by what serves every reader as well, even one of the past.
+    /// The same table, whose decoded rows [`crate::Read::shared`] keeps in memory: for rows that seldom change, by
+    /// [`crate::Tx::replace`] or deletion.
     #[must_use]
     pub const fn cached(mut self) -> Self {
         self.spec.cached = true;

@@ -13,7 +13,7 @@ use crate::{
 };
 
 static ACCOUNTS: Table<UserNo, Account> =
-    Table::new("accounts", "The accounts of this server, deactivated ones included.").owned_by(Owner::User);
+    Table::new("accounts", "The accounts of this server, deactivated ones included.").owned_by(Owner::User).cached();
 static PASSWORDS: Table<UserNo, String> =
     Table::new("passwords", "The password hash of an account in PHC form, of those that have a password.").owned_by(Owner::User);
 static DEPARTURES: Table<UserNo, u8> =
@@ -104,7 +104,7 @@ pub fn check_available(db: &impl Read, user: &UserId) -> Result<()> {
 /// # Errors
 /// As the store.
 pub fn account(db: &impl Read, user: UserNo) -> store::Result<Option<Account>> {
-    db.get(&ACCOUNTS, &user)
+    Ok(db.shared(&ACCOUNTS, &user)?.map(|account| Account::clone(&account)))
 }
 
 /// The number and account of a user id of this server.
@@ -157,7 +157,7 @@ pub(crate) fn upgrade_guest(tx: &mut Tx<'_>, user: UserNo, new: NewAccount) -> R
     let guest = guest.ok_or(Error::UserInUse)?;
     check_active(&guest)?;
     let NewAccount { kind, admin, password, displayname: _ } = new;
-    tx.put(&ACCOUNTS, &user, &Account { kind, admin, ..guest })?;
+    tx.replace(&ACCOUNTS, &user, &Account { kind, admin, ..guest })?;
     match password {
         Some(Hashed(password)) => Ok(tx.put(&PASSWORDS, &user, &password)?),
         None => Ok(()),
@@ -215,7 +215,7 @@ fn change(store: &Store, user: UserNo, change: impl FnOnce(&mut Account) -> Resu
     store.transact(&[Lock::User(user)], |tx| {
         let mut account = account(tx, user)?.ok_or(NO_ACCOUNT)?;
         change(&mut account)?;
-        Ok(tx.put(&ACCOUNTS, &user, &account)?)
+        Ok(tx.replace(&ACCOUNTS, &user, &account)?)
     })
 }
 
@@ -269,7 +269,7 @@ pub fn deactivate(store: &Store, user: UserNo, erase: bool, touch: &[Topic]) -> 
         account.deactivated = true;
         account.admin = false;
         account.erased |= erase;
-        tx.put(&ACCOUNTS, &user, &account)?;
+        tx.replace(&ACCOUNTS, &user, &account)?;
         tx.delete(&PASSWORDS, &user)?;
         tx.put(&DEPARTURES, &user, &0)?;
         let user_id = numbers::user_id(tx, user)?;

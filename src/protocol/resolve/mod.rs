@@ -101,12 +101,12 @@ pub enum Unresolvable<I = OwnedEventId> {
     TooLong,
 }
 
-/// What resolution ends with: an event of each of these types and state keys.
-pub type Resolved<I> = Result<BTreeMap<StateKey, I>, Unresolvable<I>>;
+/// What enters the state, one after another: of several events of one type and state key the last stands.
+pub type Resolved<I> = Result<Vec<(I, Arc<Event>)>, Unresolvable<I>>;
 
 /// Resolves a conflict. `unconflicted` gives the event that all states have for a type and state key.
 ///
-/// The result is what comes besides the unconflicted state: an event for each conflicted entry that has one, and
+/// The result is what comes besides the unconflicted state: events for each conflicted entry that has one, and
 /// sometimes for entries that no state had.
 ///
 /// # Errors
@@ -137,8 +137,13 @@ pub fn resolve_states(version: &RoomVersion, states: &[StateMap], events: &impl 
     let conflicted = conflicted.into_values().flatten().collect();
     let conflict = Conflict::of_states(version, states, conflicted, events)?;
     let resolved = resolve(version, &conflict, |kind, key| state.get(&owned(kind, key)).cloned(), events)?;
-    state.extend(resolved);
+    state.extend(entries(resolved));
     Ok(state)
+}
+
+/// The entries of what enters a state.
+fn entries(resolved: Vec<(OwnedEventId, Arc<Event>)>) -> impl Iterator<Item = (StateKey, OwnedEventId)> {
+    resolved.into_iter().filter_map(|(id, event)| event.state_pair().map(|(kind, key)| (owned(kind, key), id)))
 }
 
 fn owned(kind: &str, key: &str) -> StateKey {
@@ -170,9 +175,5 @@ impl<V> ByKey<V> {
             },
             None => drop(self.0.insert(kind.to_owned(), BTreeMap::from([(key.to_owned(), value)]))),
         }
-    }
-
-    fn into_entries(self) -> impl Iterator<Item = (StateKey, V)> {
-        self.0.into_iter().flat_map(|(kind, keys)| keys.into_iter().map(move |(key, value)| ((kind.clone(), key), value)))
     }
 }

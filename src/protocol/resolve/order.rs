@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::v2::Room;
 use super::{Node, Source};
@@ -49,7 +50,7 @@ pub(super) fn by_mainline<'n, S: Source>(
 where
     S::Id: 'n,
 {
-    let mut mainline = Mainline { source, positions: BTreeMap::new(), length: 0, next: power_levels };
+    let mut mainline = Mainline { source, positions: BTreeMap::new(), length: 0, next: power_levels, last: None };
     let mut places: Vec<_> = events.map(|(id, node)| (Reverse(mainline.position(node)), id, node)).collect();
     places.sort_unstable_by(|(one_place, _, one), (other_place, _, other)| {
         let (one, other) = (&one.event, &other.event);
@@ -71,19 +72,33 @@ struct Mainline<'a, S: Source> {
     length: usize,
     /// The next on it, if it goes on.
     next: Option<(S::Id, Node<S::Id>)>,
+    /// The auth events of the event whose position was asked for last, with that position: many cite the same.
+    last: Option<(Arc<[S::Id]>, usize)>,
 }
 
 impl<S: Source> Mainline<'_, S> {
-    /// The mainline position of an event. The walks from the event and along the mainline take turns until they meet.
-    /// Positions are remembered, so that a set of events costs its own size and that of the power levels it leads to.
+    /// The mainline position of an event.
     fn position(&mut self, node: &Node<S::Id>) -> usize {
+        if let Some((cited, position)) = &self.last
+            && *cited == node.auth_events
+        {
+            return *position;
+        }
+        let position = self.position_by(&node.auth_events);
+        self.last = Some((Arc::clone(&node.auth_events), position));
+        position
+    }
+
+    /// The mainline position of an event with these auth events. The walks from the event and along the mainline take turns until they meet.
+    /// Positions are remembered, so that a set of events costs its own size and that of the power levels it leads to.
+    fn position_by(&mut self, auth_events: &[S::Id]) -> usize {
         // Where there is no mainline nothing leads to it.
         if self.length == 0 && self.next.is_none() {
             return OFF_MAINLINE;
         }
         // The power levels that the event leads to, with the place of each on the way.
         let mut way: BTreeMap<S::Id, usize> = BTreeMap::new();
-        let mut ahead = self.cited_power_levels(&node.auth_events);
+        let mut ahead = self.cited_power_levels(auth_events);
         let (position, steps) = loop {
             // A forged cycle ends the way.
             let here = ahead.take().filter(|(id, _)| !way.contains_key(id));

@@ -38,7 +38,7 @@ pub(super) fn resolve<S: Source>(
     let entries = conflicting.iter().filter(|(key, _)| !AUTH_PASSES.contains(&key.0.as_str()));
     let winners: Vec<_> = entries.map(|(key, candidates)| (key.clone(), state.newest_allowed(candidates))).collect();
     state.enter(winners);
-    Ok(state.resolved.into_iter().map(|(key, (id, _))| (key, id)).collect())
+    Ok(state.resolved.into_values().collect())
 }
 
 /// An event, and what stands for it.

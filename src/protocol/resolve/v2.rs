@@ -24,7 +24,8 @@ pub(super) fn resolve<S: Source>(
     let mut state = Partial {
         room: &room,
         unconflicted,
-        resolved: ByKey::new(),
+        entered: Vec::new(),
+        decisive: ByKey::new(),
         agreed: RefCell::new(ByKey::new()),
         cited: RefCell::default(),
         judged: ByKey::new(),
@@ -44,10 +45,12 @@ pub(super) fn resolve<S: Source>(
         state.apply(id, node);
     }
     // Step 5. No entry of a conflicted event is unconflicted.
-    let resolved = state.resolved.into_entries();
-    let resolved = resolved.map(|(key, (id, _))| (key, id));
-    let besides = resolved.filter(|((kind, key), id)| conflict.conflicted.contains(id) || unconflicted(kind, key).is_none());
-    Ok(besides.collect())
+    let mut entered = state.entered;
+    entered.retain(|(id, event)| {
+        let is_agreed = || event.state_pair().is_some_and(|(kind, key)| unconflicted(kind, key).is_some());
+        conflict.conflicted.contains(id) || !is_agreed()
+    });
+    Ok(entered)
 }
 
 /// The room that is resolved.
@@ -87,9 +90,10 @@ fn full_conflicted_set<S: Source>(
     conflict: &Conflict<S::Id>,
     source: &S,
 ) -> Result<ById<S::Id>, Unresolvable<S::Id>> {
-    let mut full = ById::new();
+    let conflicted = conflict.conflicted.iter().map(|id| Ok((id.clone(), known(source, id)?)));
+    let mut full = conflicted.collect::<Result<ById<S::Id>, _>>()?;
     let subgraph = (version.resolution == StateResolution::V2_1).then_some(&conflict.subgraph).into_iter().flatten();
-    for id in conflict.conflicted.iter().chain(&conflict.auth_difference).chain(subgraph) {
+    for id in conflict.auth_difference.iter().chain(subgraph) {
         if !full.contains_key(id) {
             let node = known(source, id)?;
             full.insert(id.clone(), node);
@@ -133,7 +137,10 @@ fn is_power_event(event: &Event) -> bool {
 struct Partial<'a, S: Source> {
     room: &'a Room<'a, S>,
     unconflicted: &'a dyn Fn(&str, &str) -> Option<S::Id>,
-    resolved: ByKey<Entry<S::Id>>,
+    /// What has entered it, in order.
+    entered: Vec<(S::Id, Arc<Event>)>,
+    /// The last entered of those entries by which others are judged.
+    decisive: ByKey<Entry<S::Id>>,
     /// What was asked of the unconflicted state: the power levels, say, for each event.
     agreed: RefCell<ByKey<Option<Entry<S::Id>>>>,
     /// The accepted auth events of the event that was last judged: many cite the same.
@@ -168,8 +175,11 @@ impl<S: Source> Partial<'_, S> {
             return;
         }
         if self.allows(node, (kind, event.sender.as_str())) {
-            self.resolved.insert(kind, key, (id.clone(), node.clone()));
-            self.changes += usize::from(may_be_cited(kind));
+            if may_be_cited(kind) {
+                self.decisive.insert(kind, key, (id.clone(), node.clone()));
+                self.changes += 1;
+            }
+            self.entered.push((id.clone(), Arc::clone(event)));
         }
     }
 
@@ -208,9 +218,9 @@ impl<S: Source> Partial<'_, S> {
         }
     }
 
-    /// The state's event of this type and state key. Version 2.1 starts from nothing, 2 from the unconflicted state.
+    /// The state's event of this type and state key, if others are judged by it. Version 2.1 starts from nothing, 2 from the unconflicted state.
     fn entry(&self, kind: &str, key: &str) -> Option<Entry<S::Id>> {
-        if let Some(entry) = self.resolved.get(kind, key) {
+        if let Some(entry) = self.decisive.get(kind, key) {
             return Some(entry.clone());
         }
         if self.room.version.resolution == StateResolution::V2_1 {

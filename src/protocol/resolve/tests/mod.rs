@@ -204,8 +204,9 @@ pub(super) fn resolve_by_parts(graph: &Graph, states: &[StateMap]) -> StateMap {
         subgraph: conflicted_subgraph(&conflicted, &source).unwrap(),
         conflicted,
     };
-    let mut state =
+    let resolved =
         super::resolve(graph.version, &conflict, |kind, key| unconflicted.get(&owned(kind, key)).cloned(), &source).unwrap();
+    let mut state: StateMap = super::entries(resolved).collect();
     assert!(state.keys().all(|key| !unconflicted.contains_key(key)), "what is unconflicted is not in the result");
     state.extend(unconflicted);
     state
