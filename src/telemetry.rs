@@ -5,11 +5,12 @@ use std::{fmt, io::IsTerminal as _, os::unix::fs::MetadataExt as _};
 use serde::Deserialize;
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::{
-    EnvFilter,
+    filter::Targets,
     fmt::{
-        FmtContext, FormatEvent, FormatFields,
+        self as lines, FmtContext, FormatEvent, FormatFields,
         format::{self, Writer},
     },
+    prelude::*,
     registry::LookupSpan,
 };
 
@@ -49,8 +50,8 @@ pub struct BadFilter(tracing_subscriber::filter::ParseError);
 ///
 /// # Errors
 /// [`BadFilter`].
-pub fn check(config: &Config) -> Result<EnvFilter, BadFilter> {
-    EnvFilter::builder().parse(&config.filter).map_err(BadFilter)
+pub fn check(config: &Config) -> Result<Targets, BadFilter> {
+    config.filter.parse().map_err(BadFilter)
 }
 
 /// Sends what the whole process logs to standard error from now on. Called once, by the command line: libraries and tests of Hearth
@@ -59,12 +60,18 @@ pub fn check(config: &Config) -> Result<EnvFilter, BadFilter> {
 /// # Errors
 /// [`BadFilter`].
 pub fn start(config: &Config) -> Result<(), BadFilter> {
-    let filter = check(config)?;
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let filtered = tracing_subscriber::registry().with(check(config)?);
+    let lines = lines::layer().with_writer(std::io::stderr);
     match config.format {
-        Form::Json => lines.json().flatten_event(true).init(),
-        Form::Text if is_journal() => lines.with_ansi(false).event_format(Journal(format::format().without_time())).init(),
-        Form::Text => lines.with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none()).init(),
+        Form::Json => filtered.with(lines.json().flatten_event(true)).init(),
+        Form::Text if is_journal() => {
+            let journal = Journal(format::format().without_time());
+            filtered.with(lines.with_ansi(false).event_format(journal)).init();
+        }
+        Form::Text => {
+            let is_colourful = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+            filtered.with(lines.with_ansi(is_colourful)).init();
+        }
     }
     Ok(())
 }

@@ -91,7 +91,10 @@ mod tests {
         let kept: Vec<_> = arriving.end(0).collect();
         assert_eq!(kept.len(), STAGED_MAX);
         let last: Vec<&str> = kept.iter().filter(|(server, _)| server == "evil0.test").map(|(_, event)| event.get()).collect();
-        assert_eq!((last.len(), last.first(), last.last()), (STAGED_OF_ONE_MAX, Some(&r#"{"depth":80}"#), Some(&r#"{"depth":99}"#)));
+        assert_eq!(
+            (last.len(), last.first(), last.last()),
+            (STAGED_OF_ONE_MAX, Some(&r#"{"depth":80}"#), Some(&r#"{"depth":99}"#))
+        );
         assert!(!keep("evil.test"));
     }
 

@@ -53,8 +53,9 @@ pub(crate) use v1;
 
 #[derive(Deserialize)]
 struct Pdus {
+    #[serde(deserialize_with = "protocol::json::null_is_empty")]
     pdus: Vec<Box<RawValue>>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "protocol::json::null_is_empty")]
     auth_chain: Vec<Box<RawValue>>,
 }
 
@@ -183,6 +184,7 @@ impl Federation {
     async fn missing_before(&self, from: &ServerName, room: &Known, latest: &[OwnedEventId]) -> Result<Believed> {
         #[derive(Deserialize)]
         struct Answer {
+            #[serde(deserialize_with = "protocol::json::null_is_empty")]
             events: Vec<Box<RawValue>>,
         }
         let earliest = self.extremities(room)?;
@@ -210,6 +212,7 @@ impl Federation {
     pub(crate) async fn fetch_auth_chain(&self, from: &ServerName, room: &Known, event: &EventId) -> Result<()> {
         #[derive(Deserialize)]
         struct Answer {
+            #[serde(deserialize_with = "protocol::json::null_is_empty")]
             auth_chain: Vec<Box<RawValue>>,
         }
         let ask = Ask::get(v1!("event_auth", room.id.as_str(), event.as_str())).body_max(STATE_BYTES_MAX);
@@ -230,7 +233,9 @@ impl Federation {
     ) -> Result<Vec<OwnedEventId>> {
         #[derive(Deserialize)]
         struct Ids {
+            #[serde(deserialize_with = "protocol::json::null_is_empty")]
             pdu_ids: Vec<OwnedEventId>,
+            #[serde(deserialize_with = "protocol::json::null_is_empty")]
             auth_chain_ids: Vec<OwnedEventId>,
         }
         let at = [("event_id", event.as_str())];

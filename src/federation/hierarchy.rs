@@ -309,16 +309,16 @@ fn believed(room: &RoomId, answer: &RawValue) -> Option<Level> {
     #[derive(Deserialize)]
     struct Answer {
         room: Inner,
-        #[serde(default)]
+        #[serde(default, deserialize_with = "protocol::json::null_is_empty")]
         children: Vec<Box<RawValue>>,
-        #[serde(default)]
+        #[serde(default, deserialize_with = "protocol::json::null_is_empty")]
         inaccessible_children: Vec<OwnedRoomId>,
     }
     #[derive(Deserialize)]
     struct Inner {
         #[serde(flatten)]
         summary: Summary,
-        #[serde(default)]
+        #[serde(default, deserialize_with = "protocol::json::null_is_empty")]
         children_state: Vec<serde_json::Value>,
     }
     let Answer { room: Inner { summary, children_state }, children, mut inaccessible_children } =

@@ -306,6 +306,7 @@ impl Federation {
     async fn backfill_from(&self, server: &ServerName, known: &Known, gap: Pos, missing: &[String]) -> Result<usize> {
         #[derive(Deserialize)]
         struct Answer {
+            #[serde(deserialize_with = "protocol::json::null_is_empty")]
             pdus: Vec<Box<RawValue>>,
         }
         let limit = BACKFILL.to_string();

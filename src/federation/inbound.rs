@@ -32,10 +32,10 @@ pub const EDUS_MAX: usize = 100;
 #[derive(Debug, Deserialize)]
 pub struct Transaction {
     /// Events.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "protocol::json::null_is_empty")]
     pub pdus: Vec<Box<RawValue>>,
     /// All else.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "protocol::json::null_is_empty")]
     pub edus: Vec<Edu>,
 }
 
@@ -190,6 +190,10 @@ impl Federation {
             let (received, others) = rest.split_at(outcomes.len());
             for ((event, text), outcome) in received.iter().zip(outcomes) {
                 let processed = match outcome {
+                    // While not all members are known this is not the last word.
+                    Ok(Outcome::Rejected(_)) if rooms::partial::is_partial(&self.store.snapshot(), known.no)? => {
+                        Processed::default()
+                    }
                     // It counts as received, and is tried again.
                     Err(error) if error.is_theirs() && self.stage(origin, known.no, text)? => Processed::default(),
                     outcome => processed(origin, event, outcome),

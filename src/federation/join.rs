@@ -51,13 +51,14 @@ struct Made {
 /// What the other server says once it has the join.
 #[derive(Deserialize)]
 struct Sent {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "protocol::json::null_is_empty")]
     auth_chain: Vec<Box<RawValue>>,
+    #[serde(deserialize_with = "protocol::json::null_is_empty")]
     state: Vec<Box<RawValue>>,
     event: Option<Box<RawValue>>,
     #[serde(default)]
     members_omitted: bool,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "protocol::json::null_is_empty")]
     servers_in_room: Vec<String>,
 }
 
@@ -144,7 +145,7 @@ impl Federation {
     async fn knock_by(&self, entering: &Entering, server: &ServerName) -> Result<Arc<Event>> {
         #[derive(Deserialize)]
         struct Told {
-            #[serde(default)]
+            #[serde(default, deserialize_with = "protocol::json::null_is_empty")]
             knock_room_state: Vec<Box<RawValue>>,
         }
         let (event, version) = self.make(entering, server, Membership::Knock).await?;

@@ -40,7 +40,7 @@ pub struct RoomsPage {
 
 #[derive(Deserialize)]
 struct Answer {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "protocol::json::null_is_empty")]
     chunk: Vec<Value>,
     next_batch: Option<String>,
     prev_batch: Option<String>,

@@ -111,6 +111,7 @@ impl Federation {
     pub async fn claim_keys(&self, server: &ServerName, asked: &Claims, timeout: Duration) -> Result<Claimed> {
         #[derive(Deserialize)]
         struct Told {
+            #[serde(deserialize_with = "protocol::json::null_is_empty")]
             one_time_keys: ToldOneTimeKeys,
         }
         let place = path(&["_matrix", "federation", "v1", "user", "keys", "claim"]);
@@ -128,6 +129,7 @@ impl Federation {
         struct Told {
             user_id: OwnedUserId,
             stream_id: u64,
+            #[serde(deserialize_with = "protocol::json::null_is_empty")]
             devices: Vec<Device>,
             master_key: Option<Value>,
             self_signing_key: Option<Value>,

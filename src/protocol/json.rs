@@ -6,6 +6,7 @@
 //! points that the specification asks for. Where an object names a key twice the last value counts, as in the other
 //! servers; what is hashed, stored and forwarded is written anew from the map, so nobody sees the first value.
 
+use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
 use crate::version::RoomVersion;
@@ -252,6 +253,14 @@ fn lenient_float(float: f64) -> Result<String, JsonError> {
     Ok(format!("{digits}e{sign}{exponent:0>2}"))
 }
 
+/// Reads `null` as an empty list or map, which is how servers written in Go answer one: for `#[serde(deserialize_with)]`.
+///
+/// # Errors
+/// As the value.
+pub fn null_is_empty<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(deserializer: D) -> Result<T, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
@@ -259,6 +268,19 @@ mod tests {
 
     fn read(text: &str) -> Value {
         serde_json::from_str(text).unwrap()
+    }
+
+    #[test]
+    fn null_is_an_empty_list_where_it_may_be() {
+        #[derive(Deserialize)]
+        struct Answer {
+            #[serde(default, deserialize_with = "null_is_empty")]
+            list: Vec<u8>,
+        }
+        for (text, list) in [("{\"list\":null}", vec![]), ("{}", vec![]), ("{\"list\":[1]}", vec![1])] {
+            assert_eq!(serde_json::from_str::<Answer>(text).unwrap().list, list);
+        }
+        assert!(serde_json::from_str::<Answer>("{\"list\":0}").is_err());
     }
 
     fn lenient(text: &str) -> Result<String, JsonError> {

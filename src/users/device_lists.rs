@@ -48,7 +48,7 @@ pub struct DeviceUpdate {
     device_id: OwnedDeviceId,
     device_display_name: Option<String>,
     stream_id: u64,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "protocol::json::null_is_empty")]
     prev_id: Vec<u64>,
     #[serde(default)]
     deleted: bool,

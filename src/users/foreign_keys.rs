@@ -22,13 +22,13 @@ const NAME_MAX: usize = 100;
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct ToldKeys {
     /// Device keys by user and device.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "protocol::json::null_is_empty")]
     pub device_keys: BTreeMap<String, BTreeMap<String, Value>>,
     /// Master keys by user.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "protocol::json::null_is_empty")]
     pub master_keys: BTreeMap<String, Value>,
     /// Self-signing keys by user.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "protocol::json::null_is_empty")]
     pub self_signing_keys: BTreeMap<String, Value>,
 }
 

@@ -279,3 +279,14 @@ async fn a_server_that_always_tells_of_missing_changes_is_asked_one_thing_at_a_t
     assert_eq!(story.devices().await, ["A"]);
     assert!(story.asked() <= asked + 3, "{}", story.asked() - asked);
 }
+
+#[tokio::test]
+async fn a_server_may_answer_null_for_what_is_empty() {
+    let story = Story::new().await;
+    let empty = json!({ "device_keys": { &story.alice.user_id: {} }, "master_keys": null, "self_signing_keys": null });
+    story.network.forge("one.test", QUERY, Some(&empty));
+    let told = story.query(&story.bob).await;
+    assert_eq!((&told["failures"], &told["device_keys"]), (&json!({}), &json!({ &story.alice.user_id: {} })));
+    assert_eq!(story.query(&story.bob).await, told);
+    assert_eq!(story.asked(), 1, "that she has no devices is known");
+}

@@ -267,16 +267,13 @@ impl Trial {
             let told: String = told.to_string().chars().take(200).collect();
             self.faults.push(format!("{fault}: {about}: {status} {told}"));
         }
-        if is_of_another(&answer) {
+        let looked = answer.status.is_success() && *method == Method::GET;
+        if looked || is_of_another(&answer) {
+            // It may have noted what nobody waits for: that somebody looked, or that a server does not answer.
             self.world.hearth.settle().await;
             self.before = self.world.dump();
-        }
-        if answer.status.is_success() {
-            match *method {
-                // It may have noted that somebody looked.
-                Method::GET => self.before = self.world.dump(),
-                _ => *self = Self { faults: std::mem::take(&mut self.faults), ..Self::new().await },
-            }
+        } else if answer.status.is_success() {
+            *self = Self { faults: std::mem::take(&mut self.faults), ..Self::new().await };
         }
         answer
     }

@@ -3,10 +3,14 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
+use http::Method;
 use rooms::{EventNo, check, partial};
 use serde_json::{Value, json};
 
-use super::federation::{Running, enc, eventually, hears, is, join, membership, room, run, running, say};
+use super::{
+    federation::{Running, enc, eventually, hears, is, join, membership, room, run, running, say},
+    federation_hostile::{Evil, resigned},
+};
 use crate::testing::{Network, Person};
 
 /// What servers are asked for the whole state.
@@ -18,7 +22,7 @@ const LAZY: &str = "filter=%7B%22room%22%3A%7B%22state%22%3A%7B%22lazy_load_memb
 struct Story {
     network: Network,
     two: Running,
-    _one: Running,
+    one: Running,
     _three: Running,
     alice: Person,
     bob: Person,
@@ -38,7 +42,7 @@ impl Story {
         join(&carol, &room, "one.test").await;
         join(&erin, &room, "one.test").await;
         is(&alice, &room, &erin.user_id, "join").await;
-        Self { network, two, _one: one, _three: three, alice, bob, carol, erin, room }
+        Self { network, two, one, _three: three, alice, bob, carol, erin, room }
     }
 
     /// The same with bob in it, who is not told of all members.
@@ -291,6 +295,31 @@ async fn a_state_that_cannot_be_right_is_not_believed() {
     story.two.hearth.clock.advance(60_000);
     story.becomes_whole().await;
     assert_eq!(story.members(&story.bob).await, story.everyone());
+}
+
+#[tokio::test]
+async fn a_server_is_told_that_its_event_is_rejected_once_all_is_known() {
+    let story = Story::new("11").await;
+    let (evil, mallory) = (Evil::new(&story.network, &story.one.hearth), "@mallory:evil.test");
+    evil.join(&story.room, mallory).await;
+    story.network.hold(STATE);
+    story.enters(&story.bob).await;
+    let (_, message) = evil.message(&story.room, mallory, "mine").await;
+    let answered = async |topic: &str| {
+        let (id, event) = resigned(&message, |event| {
+            event.insert("type".to_owned(), json!("m.room.topic"));
+            event.insert("state_key".to_owned(), json!(""));
+            event.insert("content".to_owned(), json!({ "topic": topic }));
+        });
+        let path = format!("/_matrix/federation/v1/send/{topic}");
+        let body = json!({ "origin": "evil.test", "origin_server_ts": 1, "pdus": [event], "edus": null });
+        story.two.hearth.ask_by("evil.test", Method::PUT, &path, Some(&body)).await.ok()["pdus"][&id].clone()
+    };
+    // Whoever let mallory set the topic may be among those who are not known.
+    assert_eq!(answered("early").await, json!({}));
+    story.told_all().await;
+    assert!(answered("late").await["error"].is_string());
+    story.bob.get(&story.path("state/m.room.topic")).await.fails(404, "M_NOT_FOUND");
 }
 
 #[tokio::test]

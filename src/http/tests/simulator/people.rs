@@ -147,7 +147,15 @@ impl Person {
             let text = |key: &str| event[key].as_str().unwrap().to_owned();
             room.state.insert((text("type"), text("state_key")), text("event_id"));
         }
-        for event in told["timeline"]["events"].as_array().into_iter().flatten() {
+        let timeline = told["timeline"]["events"].as_array().cloned().unwrap_or_default();
+        let joins = |event: &Value| event["state_key"] == json!(self.user_id) && event["content"]["membership"] == "join";
+        let is_new = |event: &Value| !room.seen.contains(event["event_id"].as_str().unwrap());
+        if room.membership == "leave" && timeline.iter().any(|event| joins(event) && is_new(event)) {
+            // Between two syncs they entered and were removed: what they are told begins anew, as for who enters.
+            let seen = std::mem::take(&mut room.seen);
+            room.before.extend(seen);
+        }
+        for event in &timeline {
             // Who is not in the room may be told again how they left it: when their server enters it, or when a fork is resolved.
             let is_own = room.membership == "leave" && event["state_key"] == json!(self.user_id);
             let event = event["event_id"].as_str().unwrap().to_owned();
