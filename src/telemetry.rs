@@ -7,7 +7,7 @@ use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::{
     filter::Targets,
     fmt::{
-        self as lines, FmtContext, FormatEvent, FormatFields,
+        FmtContext, FormatEvent, FormatFields,
         format::{self, Writer},
     },
     prelude::*,
@@ -61,7 +61,7 @@ pub fn check(config: &Config) -> Result<Targets, BadFilter> {
 /// [`BadFilter`].
 pub fn start(config: &Config) -> Result<(), BadFilter> {
     let filtered = tracing_subscriber::registry().with(check(config)?);
-    let lines = lines::layer().with_writer(std::io::stderr);
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     match config.format {
         Form::Json => filtered.with(lines.json().flatten_event(true)).init(),
         Form::Text if is_journal() => {

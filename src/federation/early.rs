@@ -74,14 +74,14 @@ mod tests {
 
     use super::*;
 
+    fn event(text: &str) -> (RawPdu, Box<RawValue>) {
+        (RawPdu::from_bytes(text.as_bytes()).unwrap(), RawValue::from_string(text.to_owned()).unwrap())
+    }
+
     #[test]
     fn of_many_events_of_one_server_the_last_are_kept_while_the_room_is_entered() {
         let (early, room) = (Early::default(), <&RoomId>::try_from("!room:one.test").unwrap());
-        let event = |depth: usize| {
-            let text = RawValue::from_string(format!(r#"{{"depth":{depth}}}"#)).unwrap();
-            (RawPdu::from_bytes(text.get().as_bytes()).unwrap(), text)
-        };
-        let events: Vec<(RawPdu, Box<RawValue>)> = (0..STAGED_MAX).map(event).collect();
+        let events: Vec<_> = (0..STAGED_MAX).map(|depth| event(&format!(r#"{{"depth":{depth}}}"#))).collect();
         let keep = |server: &str| early.keep(server.try_into().unwrap(), room, &events);
         assert!(!keep("evil.test"));
         let arriving = early.begin(room);
@@ -103,8 +103,7 @@ mod tests {
         let (early, room) = (Early::default(), <&RoomId>::try_from("!room:one.test").unwrap());
         let arriving = early.begin(room);
         for text in [r#"{"depth":7}"#, r#"{"depth":8}"#, r#"{"depth":9}"#, r#"{"depth":-1}"#, "{}"] {
-            let pdu = RawPdu::from_bytes(text.as_bytes()).unwrap();
-            early.keep("one.test".try_into().unwrap(), room, &[(pdu, RawValue::from_string(text.to_owned()).unwrap())]);
+            early.keep("one.test".try_into().unwrap(), room, &[event(text)]);
         }
         let kept: Vec<String> = arriving.end(8).map(|(_, event)| event.get().to_owned()).collect();
         assert_eq!(kept, [r#"{"depth":9}"#]);

@@ -75,8 +75,8 @@ pub(super) fn half_joined(world: &World, stage: &Stage) -> Vec<(Arc<Person>, Str
         let id = <&RoomId>::try_from(room.as_str()).unwrap();
         for replica in replicas(world, id) {
             for person in &stage.people {
-                let here = membership(&replica, &person.user_id).is_some_and(|membership| membership == "join");
-                let there = self::replica(world, id, person.at).and_then(|own| membership(&own, &person.user_id));
+                let here = membership(&replica, person).is_some_and(|membership| membership == "join");
+                let there = self::replica(world, id, person.at).and_then(|own| membership(&own, person));
                 if here && there.is_none_or(|membership| membership != "join") {
                     found.push((Arc::clone(person), room.clone()));
                 }
@@ -87,9 +87,9 @@ pub(super) fn half_joined(world: &World, stage: &Stage) -> Vec<(Arc<Person>, Str
     found
 }
 
-fn membership(replica: &Replica, user_id: &str) -> Option<String> {
+fn membership(replica: &Replica, person: &Person) -> Option<String> {
     let root = rooms::head(&replica.db, replica.room).unwrap().state;
-    let stored = state::event(&replica.db, replica.room, root, "m.room.member", user_id).unwrap()?;
+    let stored = state::event(&replica.db, replica.room, root, "m.room.member", &person.user_id).unwrap()?;
     Some(members::Membership::of(&stored.event).as_str().to_owned())
 }
 
@@ -176,7 +176,7 @@ fn check_person(world: &World, room: &str, replicas: &[Replica], person: &Person
     if own.is_none() && replica(world, <&RoomId>::try_from(room).unwrap(), person.at).is_some() {
         return;
     }
-    let joined = own.and_then(|own| membership(own, &person.user_id)).is_some_and(|membership| membership == "join");
+    let joined = own.and_then(|own| membership(own, person)).is_some_and(|membership| membership == "join");
     let view = person.view.lock();
     let seen = view.rooms.get(room);
     let who = &person.user_id;

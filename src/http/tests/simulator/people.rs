@@ -53,6 +53,14 @@ pub(super) struct RoomView {
     pub(super) before: BTreeSet<String>,
 }
 
+impl RoomView {
+    /// They came into the room, and are told anew of it.
+    fn begin_anew(&mut self) {
+        let seen = std::mem::take(&mut self.seen);
+        self.before.extend(seen);
+    }
+}
+
 impl Person {
     pub(super) async fn new(world: &Arc<World>, at: usize, localpart: &str) -> Arc<Self> {
         let machine = &world.machines[at];
@@ -135,8 +143,7 @@ impl Person {
         membership.clone_into(&mut room.membership);
         room.state.clear();
         if membership == "join" {
-            let seen = std::mem::take(&mut room.seen);
-            room.before.extend(seen);
+            room.begin_anew();
         }
     }
 
@@ -152,8 +159,7 @@ impl Person {
         let is_new = |event: &Value| !room.seen.contains(event["event_id"].as_str().unwrap());
         if room.membership == "leave" && timeline.iter().any(|event| joins(event) && is_new(event)) {
             // Between two syncs they entered and were removed: what they are told begins anew, as for who enters.
-            let seen = std::mem::take(&mut room.seen);
-            room.before.extend(seen);
+            room.begin_anew();
         }
         for event in &timeline {
             // Who is not in the room may be told again how they left it: when their server enters it, or when a fork is resolved.
