@@ -145,7 +145,7 @@ impl Federation {
         }
         for user in changed {
             let rooms: Vec<Topic> = members::joined_rooms(tx, user)?.into_iter().take(ROOMS_MAX).map(Topic::Room).collect();
-            key_changes::record(tx, user, &rooms)?;
+            key_changes::record(tx, user, None, &rooms)?;
         }
         Ok(())
     }

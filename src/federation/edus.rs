@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use protocol::json::Object;
 use rooms::{
     Sender, acl, members, partial,
     receipts::{self, Kind, Mark, Thread},
@@ -16,7 +17,8 @@ use serde_json::{json, value::RawValue};
 use store::{Lock, Read, RoomNo, Seq, Topic, Tx, UserNo};
 use users::{
     device_lists::{self, Update},
-    key_changes, numbers,
+    key_changes::{self, Change},
+    numbers,
     to_device::{self, Messages},
 };
 
@@ -248,29 +250,65 @@ impl Federation {
         self.tell_surely(edus).await
     }
 
-    /// What other servers are told of a local user whose keys changed: with nothing said of what was before, they ask for the whole list.
-    pub(crate) fn keys_changed(&self, db: &impl Read, user: UserNo, at: Seq) -> Result<Option<(Edu, Vec<OwnedServerName>)>> {
+    /// What other servers are told of a local user whose keys changed.
+    pub(crate) fn keys_changed(
+        &self,
+        db: &impl Read,
+        (at, user): (Seq, UserNo),
+        change: &Change,
+    ) -> Result<Option<(Edu, BTreeSet<OwnedServerName>)>> {
         let id = numbers::user_id(db, user)?;
         if id.server_name() != self.name() {
             return Ok(None);
         }
-        let told = self.sharing(db, user, usize::MAX)?;
-        Ok(Some((self.ask_again(db, user, &id, at)?, told.into_iter().collect())))
+        let edu = match &change.device {
+            Some(device) => device_changed(db, (user, &id), device, (at, change.before))?,
+            None => ask_again(db, user, &id, at)?,
+        };
+        Ok(Some((edu, self.sharing(db, user, usize::MAX)?)))
     }
 
     /// What servers are told that came to share a room with a local user: to ask for the user's devices. None of a user who never had any to tell of.
     pub(crate) fn introduction(&self, db: &impl Read, user: UserNo) -> Result<Option<Edu>> {
         let Some(at) = key_changes::last_change(db, user)? else { return Ok(None) };
         let id = numbers::user_id(db, user)?;
-        if id.server_name() == self.name() { self.ask_again(db, user, &id, at).map(Some) } else { Ok(None) }
+        if id.server_name() == self.name() { ask_again(db, user, &id, at).map(Some) } else { Ok(None) }
     }
+}
 
-    fn ask_again(&self, db: &impl Read, user: UserNo, id: &UserId, at: Seq) -> Result<Edu> {
-        let device: Option<OwnedDeviceId> = users::devices::devices(db, user)?.into_iter().next().map(|device| device.id);
-        let content =
-            json!({ "user_id": id, "device_id": device.unwrap_or_else(|| "none".into()), "stream_id": at.0, "prev_id": [] });
-        Edu::new("m.device_list_update", &content)
+/// How a device is now, and after which change: whoever knows of that one need not ask.
+fn device_changed(db: &impl Read, (user, id): (UserNo, &UserId), device: &str, (at, before): (Seq, Option<Seq>)) -> Result<Edu> {
+    #[derive(Serialize)]
+    struct Changed<'a> {
+        user_id: &'a UserId,
+        device_id: &'a str,
+        stream_id: u64,
+        prev_id: Vec<u64>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        device_display_name: Option<String>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        keys: Option<Object>,
+        deleted: bool,
     }
+    let known = users::devices::device(db, user, device.into())?;
+    let content = Changed {
+        user_id: id,
+        device_id: device,
+        stream_id: at.0,
+        prev_id: before.iter().map(|before| before.0).collect(),
+        deleted: known.is_none(),
+        device_display_name: known.and_then(|known| known.display_name),
+        keys: users::keys::device_keys(db, user, device)?,
+    };
+    Edu::new("m.device_list_update", &content)
+}
+
+/// With nothing said of what was before, servers ask for the whole list.
+fn ask_again(db: &impl Read, user: UserNo, id: &UserId, at: Seq) -> Result<Edu> {
+    let device: Option<OwnedDeviceId> = users::devices::devices(db, user)?.into_iter().next().map(|device| device.id);
+    let content =
+        json!({ "user_id": id, "device_id": device.unwrap_or_else(|| "none".into()), "stream_id": at.0, "prev_id": [] });
+    Edu::new("m.device_list_update", &content)
 }
 
 fn parse<T: serde::de::DeserializeOwned>(json: &str) -> Result<T> {

@@ -36,7 +36,7 @@ pub struct Invitation {
     /// The event.
     pub event: Object,
     /// What identifies the room.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "protocol::json::null_is_empty")]
     pub invite_room_state: Vec<Box<RawValue>>,
 }
 

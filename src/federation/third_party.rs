@@ -39,7 +39,7 @@ pub struct Bound {
     /// The user.
     pub mxid: OwnedUserId,
     /// The invitations that wait for the address.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "protocol::json::null_is_empty")]
     pub invites: Vec<Waiting>,
 }
 

@@ -70,6 +70,8 @@ pub(crate) fn service(server: &Arc<Server>, routes: Vec<Route>) -> Router {
             CompressionLayer::new().quality(CompressionLevel::Fastest).compress_when(SizeAbove::new(COMPRESS_FROM).and(is_text)),
         )
         .layer(middleware::from_fn_with_state(Arc::clone(server), edge::edge))
+        // Now, and not with each request, handlers become services with these layers around them.
+        .with_state(())
 }
 
 /// Images, films and archives are compressed already.

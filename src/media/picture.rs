@@ -165,7 +165,7 @@ fn still(source: &mut Source, plan: Option<Plan>, orientation: Orientation) -> R
         image = shrink(&image, turned_plan(plan, orientation));
     }
     image.apply_orientation(orientation);
-    encode(&image, profile.filter(|profile| profile.len() <= PROFILE_MAX))
+    encode(&image, source.format, profile.filter(|profile| profile.len() <= PROFILE_MAX))
 }
 
 /// The middle of an image at another size.
@@ -183,22 +183,21 @@ pub(crate) fn shrink(image: &DynamicImage, Plan { cut, size }: Plan) -> DynamicI
     }
 }
 
-/// A PNG where anything shines through, else a JPEG.
-fn encode(image: &DynamicImage, profile: Option<Vec<u8>>) -> Result<Picture> {
+/// A PNG of a PNG, which may be a drawing or a text, and where anything shines through; else a JPEG.
+fn encode(image: &DynamicImage, original: ImageFormat, profile: Option<Vec<u8>>) -> Result<Picture> {
+    let translucent = image.has_alpha().then(|| image.to_rgba8());
+    let translucent = translucent.filter(|pixels| pixels.pixels().any(|pixel| pixel.0[3] < u8::MAX));
     let mut bytes = Vec::new();
-    if image.has_alpha() {
-        let pixels = image.to_rgba8();
-        if pixels.pixels().any(|pixel| pixel.0[3] < u8::MAX) {
-            let mut encoder = PngEncoder::new(&mut bytes);
-            with_profile(&mut encoder, profile);
-            encoder.write_image(&pixels, pixels.width(), pixels.height(), ExtendedColorType::Rgba8).map_err(broken)?;
-            return Ok(Picture::New(ImageFormat::Png, bytes));
-        }
+    if translucent.is_some() || original == ImageFormat::Png {
+        let pixels = translucent.map_or_else(|| image.to_rgb8().into(), DynamicImage::from);
+        let mut encoder = PngEncoder::new(&mut bytes);
+        with_profile(&mut encoder, profile);
+        pixels.write_with_encoder(encoder).map_err(broken)?;
+        return Ok(Picture::New(ImageFormat::Png, bytes));
     }
-    let pixels = image.to_rgb8();
     let mut encoder = JpegEncoder::new_with_quality(&mut bytes, JPEG_QUALITY);
     with_profile(&mut encoder, profile);
-    encoder.write_image(&pixels, pixels.width(), pixels.height(), ExtendedColorType::Rgb8).map_err(broken)?;
+    DynamicImage::from(image.to_rgb8()).write_with_encoder(encoder).map_err(broken)?;
     Ok(Picture::New(ImageFormat::Jpeg, bytes))
 }
 

@@ -92,7 +92,6 @@ pub const TABLES: &[&TableSpec] = &[
     relations::PARTICIPANTS.spec(),
     remote::REMOTE.spec(),
     send::TXNS.spec(),
-    servers::ENTERED.spec(),
     servers::PAST.spec(),
     servers::SERVERS.spec(),
     state::TYPES.spec(),

@@ -5,10 +5,11 @@ use ruma::{ServerName, UserId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use store::{Lead, Owner, Preset, Range, Read, RoomNo, Table, Tx, UserNo};
-use users::{accounts, directory, numbers as user_numbers};
+use users::{directory, numbers as user_numbers};
 
 use crate::{
-    EventNo, Pos, Result, events,
+    EventNo, Pos, Result,
+    events::{self, StoredEvent},
     head::OpenRoom,
     servers,
     state::{self, Root},
@@ -59,6 +60,15 @@ impl Membership {
         }
         serde_json::from_str::<Content>(event.content.get()).map_or(Self::Leave, |content| content.membership)
     }
+}
+
+/// The membership that a member event took the place of; `Leave` where there was none.
+///
+/// # Errors
+/// As the database says.
+pub fn replaced_by(db: &impl Read, room: RoomNo, stored: &StoredEvent) -> Result<Membership> {
+    let replaced = stored.header.replaces.map(|no| events::event(db, room, no)).transpose()?;
+    Ok(replaced.map_or(Membership::Leave, |replaced| Membership::of(&replaced.event)))
 }
 
 /// What a user has to do with a room.
@@ -155,8 +165,8 @@ pub fn shared_since(db: &impl Read, own: &ServerName, user: UserNo) -> Result<Op
     let mut since: Option<Pos> = None;
     for (room, of) in user_rooms(db, user)? {
         let Some(joined) = of.joined_from.filter(|_| of.membership == Membership::Join) else { continue };
-        if servers::is_in(db, room, own)? {
-            let both = joined.max(servers::entered(db, room)?);
+        if let Some(entered) = servers::since(db, room, own)? {
+            let both = joined.max(entered);
             since = Some(since.map_or(both, |since| since.min(both)));
         }
     }
@@ -194,8 +204,8 @@ fn set(room: &mut OpenRoom<'_, '_>, event: &Event, membership: Membership, no: E
     let joined_from = if entered { Some(pos) } else { old.as_ref().and_then(|old| old.joined_from) };
     let joined_until = if left { Some(pos) } else { old.and_then(|old| old.joined_until) };
     put(room, user, &UserRoom { membership, event: no, pos, joined_from, joined_until, forgotten: false })?;
-    if (entered || left) && servers::count(room, target.server_name(), entered)? && accounts::account(room.tx, user)?.is_some() {
-        room.tx.put(&servers::ENTERED, &room.no, &pos)?;
+    if entered || left {
+        servers::count(room, target.server_name(), pos, entered)?;
     }
     if membership == Membership::Join {
         directory::meet(room.tx, user, target, displayname(event).as_deref())?;

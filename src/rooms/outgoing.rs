@@ -23,7 +23,7 @@ pub(crate) static ACQUAINTED: Table<(Pos, RoomNo), Acquainted> = Table::new(
 pub enum Acquainted {
     /// A local user who entered with the room's other servers.
     User(UserNo),
-    /// Servers that turned out to be in the room, with its local users.
+    /// Servers that turned out to be in the room with its local users, or to have been there.
     Servers(Vec<OwnedServerName>),
 }
 

@@ -48,6 +48,8 @@ pub struct Partial {
     pub via: OwnedServerName,
     /// The servers that are believed to be in it.
     pub servers: BTreeSet<OwnedServerName>,
+    /// Servers whose users came or went since, as far as it is whole.
+    pub(crate) moved: BTreeSet<OwnedServerName>,
     /// The room's end as far as it is whole.
     pub(crate) whole: End,
     /// Events that the whole state allows and the partial one did not, which are to be shown.
@@ -56,7 +58,7 @@ pub struct Partial {
 
 impl Partial {
     fn by(via: OwnedServerName) -> Self {
-        Self { via, servers: BTreeSet::new(), whole: End::default(), revived: Vec::new() }
+        Self { via, servers: BTreeSet::new(), moved: BTreeSet::new(), whole: End::default(), revived: Vec::new() }
     }
 }
 
@@ -186,10 +188,11 @@ pub(crate) fn enter(room: &mut OpenRoom<'_, '_>, own: &ServerName, entered: Ente
     }
     if let Some(Omitted { via, servers }) = omitted {
         let mut partial = known.unwrap_or_else(|| Partial::by(via.clone()));
+        let pos = room.head.last;
         for server in servers.into_iter().chain([via.clone()]).filter(|server| server != own) {
             if partial.servers.len() < SERVERS_MAX && partial.servers.insert(server.clone()) {
                 // A user of each counts as joined who is not known.
-                servers::count(room, &server, true)?;
+                servers::count(room, &server, pos, true)?;
             }
         }
         partial.via = via;
@@ -208,7 +211,7 @@ pub(crate) fn forget(room: &mut OpenRoom<'_, '_>, order: u32, event: EventNo) ->
 /// Makes the room whole at a place.
 pub(crate) fn end(room: &mut OpenRoom<'_, '_>, partial: &Partial, pos: Pos) -> Result<()> {
     for server in &partial.servers {
-        servers::count(room, server, false)?;
+        servers::count(room, server, pos, false)?;
     }
     room.tx.delete(&PARTIAL, &room.no)?;
     room.tx.put(&COMPLETED, &room.no, &pos)?;

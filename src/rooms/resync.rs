@@ -6,6 +6,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
+use protocol::event::Event;
 use ruma::{EventId, OwnedEventId, OwnedServerName};
 use store::{Lead, Pending, Range, Read as _, RoomNo, Store, Topic};
 
@@ -13,9 +14,9 @@ use crate::{
     Error, EventNo, Result, append, chains,
     events::{self, Standing, StoredEvent},
     head::{self, OpenRoom},
-    members,
+    members::{self, Membership},
     outgoing::{self, Acquainted},
-    partial::{self, EVENTS, End, Noted, PARTIAL, Partial},
+    partial::{self, EVENTS, End, Noted, PARTIAL, Partial, SERVERS_MAX},
     receive, resolve, servers,
     state::{self, Root},
     timeline,
@@ -56,7 +57,7 @@ pub fn step(store: &Store, room: RoomNo, before: Option<&Before>) -> Result<Pend
         // What is judged now is judged by whole states.
         open.partial = false;
         exchange(open, &mut partial.whole);
-        if make_whole(open, before, &mut partial.revived)? {
+        if make_whole(open, before, &mut partial)? {
             exchange(open, &mut partial.whole);
             open.tx.put(&PARTIAL, &room, &partial)?;
             return Ok(Step::More);
@@ -73,7 +74,7 @@ fn exchange(room: &mut OpenRoom<'_, '_>, end: &mut End) {
 }
 
 /// Makes the next events whole. Returns whether there are more.
-fn make_whole(room: &mut OpenRoom<'_, '_>, before: Option<&Before>, revived: &mut Vec<EventNo>) -> Result<bool> {
+fn make_whole(room: &mut OpenRoom<'_, '_>, before: Option<&Before>, partial: &mut Partial) -> Result<bool> {
     let next = room.tx.range(&EVENTS, Range::of(&Lead((room.no,))))?.take(STEP_MAX + 1);
     let next: Vec<((RoomNo, u32), Noted)> = next.collect::<store::Result<_>>()?;
     for ((_, order), noted) in next.iter().take(STEP_MAX) {
@@ -86,9 +87,10 @@ fn make_whole(room: &mut OpenRoom<'_, '_>, before: Option<&Before>, revived: &mu
         if noted.begins {
             room.head.extremities.clear();
         }
-        if again(room, *noted, &stored, before)? && revived.len() < REVIVED_MAX {
-            revived.push(noted.event);
+        if again(room, *noted, &stored, before)? && partial.revived.len() < REVIVED_MAX {
+            partial.revived.push(noted.event);
         }
+        note_move(room, (noted.event, &stored.event), &mut partial.moved)?;
         partial::forget(room, *order, noted.event)?;
     }
     Ok(next.len() > STEP_MAX)
@@ -143,6 +145,19 @@ fn again(room: &mut OpenRoom<'_, '_>, noted: Noted, stored: &Arc<StoredEvent>, b
     append::place_again(room, (noted.event, stored), before, standing, noted.older)
 }
 
+/// Notes the server of a user who came or went with an event.
+fn note_move(room: &OpenRoom<'_, '_>, (no, event): (EventNo, &Event), moved: &mut BTreeSet<OwnedServerName>) -> Result<()> {
+    let Some(server) = outgoing::target(event).filter(|server| !moved.contains(*server)) else { return Ok(()) };
+    // As it was judged just now.
+    let stored = events::event(room.tx, room.no, no)?;
+    let memberships = [Membership::of(event), members::replaced_by(room.tx, room.no, &stored)?];
+    let was_there = memberships.contains(&Membership::Join);
+    if stored.header.standing == Standing::Accepted && was_there && moved.len() < SERVERS_MAX {
+        moved.insert(server.to_owned());
+    }
+    Ok(())
+}
+
 fn servers_of(room: &OpenRoom<'_, '_>) -> Result<BTreeSet<OwnedServerName>> {
     servers::servers(room.tx, room.no)?.collect()
 }
@@ -157,7 +172,10 @@ fn finish(room: &mut OpenRoom<'_, '_>, partial: &Partial) -> Result<()> {
     members::apply(room, partial.whole.state, pos)?;
     room.head.last = timeline::last_until(room.tx, room.no, pos)?.map_or(room.head.last, |newest| newest.pos);
     partial::end(room, partial, pos)?;
-    let found: Vec<OwnedServerName> = servers_of(room)?.difference(&before).cloned().collect();
+    let mut found = servers_of(room)?;
+    // They may have been in the room while it was not known, and have left it since.
+    found.extend(partial.moved.iter().cloned());
+    let found: Vec<OwnedServerName> = found.difference(&before).cloned().collect();
     if !found.is_empty() {
         outgoing::acquaint(room, pos, &Acquainted::Servers(found))?;
     }

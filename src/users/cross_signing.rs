@@ -211,7 +211,7 @@ pub fn upload(
             changed |= store_key(tx, user, user_id, usage, key)?;
         }
         if changed {
-            key_changes::record(tx, user, touch)?;
+            key_changes::record(tx, user, None, touch)?;
         }
         Ok(())
     })

@@ -101,7 +101,7 @@ pub fn list(db: &impl Read, user: UserNo) -> Result<Option<DeviceList>> {
 /// [`store::Error::Unlocked`] without the user's lock.
 pub fn receive(tx: &mut Tx<'_>, (user, id): (UserNo, &UserId), update: &Update, touch: &[Topic]) -> Result<bool> {
     let Some(kept) = list(tx, user)? else {
-        key_changes::record(tx, user, touch)?;
+        key_changes::record(tx, user, None, touch)?;
         return Ok(false);
     };
     let next = if kept.stale { None } else { kept.updated(id, update) };
@@ -110,7 +110,7 @@ pub fn receive(tx: &mut Tx<'_>, (user, id): (UserNo, &UserId), update: &Update, 
         put(tx, user, &next)?;
     }
     if next.stale || next.keys != kept.keys {
-        key_changes::record(tx, user, touch)?;
+        key_changes::record(tx, user, None, touch)?;
     }
     Ok(next.stale)
 }

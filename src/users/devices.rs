@@ -191,7 +191,7 @@ pub fn rename(store: &Store, user: UserNo, device: &DeviceId, name: &str, touch:
         }
         row.display_name = Some(name);
         tx.put(&DEVICES, &(user, device.as_str()), &row)?;
-        Ok(key_changes::record(tx, user, touch)?)
+        Ok(key_changes::record(tx, user, Some(device), touch)?)
     })
 }
 
@@ -236,7 +236,8 @@ pub(crate) fn remove(tx: &mut Tx<'_>, user: UserNo, ids: &[OwnedDeviceId], touch
         tx.delete(&DEVICES, &(user, id.as_str()))?;
     }
     if visible {
-        key_changes::record(tx, user, touch)?;
+        let only = if let [id] = ids { Some(&**id) } else { None };
+        key_changes::record(tx, user, only, touch)?;
     }
     Ok(())
 }

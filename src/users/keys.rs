@@ -98,7 +98,7 @@ pub fn upload(
         one_time_keys::store_new(tx, acting.user, acting.device, &upload.one_time_keys)?;
         one_time_keys::store_fallback(tx, acting.user, acting.device, &upload.fallback_keys)?;
         if changed {
-            key_changes::record(tx, acting.user, touch)?;
+            key_changes::record(tx, acting.user, Some(acting.device_id), touch)?;
         }
         Ok(one_time_keys::counts(tx, acting.user, acting.device)?)
     })
@@ -171,8 +171,11 @@ fn store_device_keys(tx: &mut Tx<'_>, acting: &ActingDevice<'_>, uploaded: &Obje
     Ok(true)
 }
 
-/// The keys of one device.
-pub(crate) fn device_keys(db: &impl Read, user: UserNo, device_id: &str) -> store::Result<Option<Object>> {
+/// The keys of one device of a user of this server, if it has any.
+///
+/// # Errors
+/// As the store.
+pub fn device_keys(db: &impl Read, user: UserNo, device_id: &str) -> store::Result<Option<Object>> {
     Ok(db.get(&DEVICE_KEYS, &(user, device_id))?.map(|row| row.0))
 }
 

@@ -134,7 +134,7 @@ pub(crate) fn forget_device(
 pub(crate) fn forget_user(tx: &mut Tx<'_>, user: UserNo, touch: &[Topic]) -> store::Result<()> {
     key_backup::forget(tx, user)?;
     if cross_signing::forget(tx, user, &numbers::user_id(tx, user)?)? {
-        key_changes::record(tx, user, touch)?;
+        key_changes::record(tx, user, None, touch)?;
     }
     Ok(())
 }

@@ -40,7 +40,7 @@ pub fn upload(
     KeyError::limit("signed objects", uploaded.values().map(BTreeMap::len).sum(), SIGNED_OBJECTS_MAX)?;
     store.transact(&[Lock::User(user)], |tx| {
         let mut failures = Failures::new();
-        let mut visible = false;
+        let mut changed = Vec::new();
         for (of_id, objects) in uploaded {
             for (name, object) in objects {
                 let outcome = match object.as_object() {
@@ -51,7 +51,7 @@ pub fn upload(
                     }
                 };
                 match outcome {
-                    Ok(changed) => visible |= changed,
+                    Ok(is_changed) => changed.extend(is_changed.then_some(name)),
                     Err(KeyError::Store(error)) => return Err(error.into()),
                     Err(failure) => {
                         failures.entry(of_id.clone()).or_default().insert(name.clone(), failure);
@@ -59,8 +59,9 @@ pub fn upload(
                 }
             }
         }
-        if visible {
-            key_changes::record(tx, user, touch)?;
+        if let Some(first) = changed.first() {
+            let only_device = changed.len() == 1 && keys::device_keys(tx, user, first)?.is_some();
+            key_changes::record(tx, user, only_device.then(|| first.as_str().into()), touch)?;
         }
         Ok(failures)
     })

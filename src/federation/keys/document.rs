@@ -42,7 +42,7 @@ pub enum WrongKeys {
 struct Form {
     server_name: String,
     verify_keys: BTreeMap<String, Key>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "protocol::json::null_is_empty")]
     old_verify_keys: BTreeMap<String, OldKey>,
     valid_until_ts: u64,
 }

@@ -1,7 +1,7 @@
 //! Telling servers that come to share a room with a local user to ask for the user's devices: what changed while they shared none, they were not told.
 //!
-//! Specification: server-server API, "Device Management". Only servers of the room are looked at, and those that get the user's changes through another room are passed over. That
-//! servers come is no reason to tell them: they know that they know nothing of whom they meet.
+//! Specification: server-server API, "Device Management". Only servers of the room are looked at; and of those that a user meets, who get the user's changes
+//! through another room are passed over. That servers come is no reason to tell them: they know that they know nothing of whom they meet.
 
 use std::collections::BTreeSet;
 
@@ -32,23 +32,25 @@ impl Federation {
         if !own || Membership::of(event) != Membership::Join {
             return Ok(None);
         }
-        let before = stored.header.replaces.map(|no| rooms::events::event(tx, room, no)).transpose()?;
-        let was_in = before.is_some_and(|before| Membership::of(&before.event) == Membership::Join);
+        let was_in = members::replaced_by(tx, room, stored)? == Membership::Join;
         Ok((!was_in).then_some(stored.header.sender))
     }
 
     /// Has those asked for a user's devices who came to share a room with them.
     pub(super) fn introduce(&self, tx: &mut Tx<'_>, room: RoomNo, who: &Acquainted, filled: &mut Filled) -> Result<()> {
-        let (users, servers) = match who {
-            Acquainted::User(user) => (vec![*user], servers::servers(tx, room)?.collect::<rooms::Result<BTreeSet<_>>>()?),
-            Acquainted::Servers(servers) => (self.local_users(tx, room)?, servers.iter().cloned().collect()),
-        };
-        for user in users {
-            let Some(edu) = self.introduction(tx, user)? else { continue };
-            let strangers = self.strangers(tx, room, user, &servers)?;
-            filled.put(tx, strangers, &Item::message(&edu)?)?;
+        match who {
+            Acquainted::User(user) => {
+                let Some(edu) = self.introduction(tx, *user)? else { return Ok(()) };
+                let servers = servers::servers(tx, room)?.collect::<rooms::Result<BTreeSet<_>>>()?;
+                let strangers = self.strangers(tx, room, *user, &servers)?;
+                filled.put(tx, strangers, &Item::message(&edu)?)
+            }
+            // Those that share another room now too: they counted on what they were told in this one.
+            Acquainted::Servers(servers) => self.local_users(tx, room)?.into_iter().try_for_each(|user| {
+                let Some(edu) = self.introduction(tx, user)? else { return Ok(()) };
+                filled.put(tx, servers.iter().filter(|server| *server != self.name()).cloned(), &Item::message(&edu)?)
+            }),
         }
-        Ok(())
     }
 
     fn local_users(&self, tx: &Tx<'_>, room: RoomNo) -> Result<Vec<UserNo>> {

@@ -10,7 +10,7 @@ use rooms::{
 use ruma::{OwnedServerName, ServerName};
 use serde::{Deserialize, Serialize};
 use store::{Lead, Preset, Range, Read as _, RoomNo, Seq, Snapshot, Table, Tx, UserNo};
-use users::key_changes;
+use users::key_changes::{self, Change};
 
 use crate::{Error, Federation, Result, edus::Edu};
 
@@ -54,7 +54,7 @@ pub(super) type Place = (Seq, u32);
 struct News {
     entries: Vec<Outgoing>,
     acquainted: Vec<((Pos, RoomNo), Acquainted)>,
-    changed: Vec<(Seq, UserNo)>,
+    changed: Vec<((Seq, UserNo), Change)>,
 }
 
 /// What one write puts into queues.
@@ -104,7 +104,7 @@ impl Federation {
         }
         outgoing::taken(tx, &news.entries)?;
         news.acquainted.iter().try_for_each(|(place, _)| outgoing::introduced(tx, *place))?;
-        if let Some((last, _)) = news.changed.last() {
+        if let Some(((last, _), _)) = news.changed.last() {
             tx.put(&CURSOR, &KEYS, last)?;
         }
         Ok(filled.reached)
@@ -113,7 +113,8 @@ impl Federation {
     fn fill(&self, tx: &mut Tx<'_>, news: &News, filled: &mut Filled) -> Result<()> {
         for entry in &news.entries {
             let stored = events::event(tx, entry.room, entry.event)?;
-            let mut servers = servers::servers(tx, entry.room)?.collect::<rooms::Result<BTreeSet<_>>>()?;
+            // Those that entered since it was sent have it in what they entered with, or may not know of it.
+            let mut servers = servers::servers_at(tx, entry.room, entry.pos)?.collect::<rooms::Result<BTreeSet<_>>>()?;
             servers.extend(outgoing::target(&stored.event).map(ToOwned::to_owned));
             // Who sent it knows of it already.
             servers.remove(stored.event.sender.server_name());
@@ -126,8 +127,8 @@ impl Federation {
         for ((_, room), who) in &news.acquainted {
             self.introduce(tx, *room, who, filled)?;
         }
-        for (seq, user) in &news.changed {
-            let Some((edu, servers)) = self.keys_changed(tx, *user, *seq)? else { continue };
+        for (place, change) in &news.changed {
+            let Some((edu, servers)) = self.keys_changed(tx, *place, change)? else { continue };
             filled.put(tx, servers, &Item::message(&edu)?)?;
         }
         Ok(())

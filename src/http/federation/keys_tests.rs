@@ -31,7 +31,8 @@ fn wanted(server: &ServerName, key_id: &str, at_ms: u64) -> Wanted {
 /// What a server publishes with this key, before it is signed.
 fn document(server: &str, key: &SigningKey, valid_until_ms: u64) -> Value {
     let keys = json!({ key.id(): { "key": key.public().to_base64() } });
-    json!({ "server_name": server, "valid_until_ts": valid_until_ms, "verify_keys": keys, "old_verify_keys": {} })
+    // No old keys, as servers written in Go say it.
+    json!({ "server_name": server, "valid_until_ts": valid_until_ms, "verify_keys": keys, "old_verify_keys": null })
 }
 
 fn signed(mut document: Value, by: &str, key: &SigningKey) -> Value {

@@ -248,19 +248,39 @@ async fn a_user_who_comes_back_is_asked_for_again() {
 
 #[tokio::test]
 async fn servers_of_hearth_tell_each_other_of_devices() {
-    let (_network, _one, _two, alice, bob) = neighbours().await;
+    let (network, one, _two, alice, bob) = neighbours().await;
+    let hashed = users::passwords::hash("correct horse", &mut one.hearth.server.rng()).unwrap();
+    let store = &one.hearth.server.store;
+    users::accounts::set_password(store, alice.user, hashed, None, &[]).unwrap().durable().await.unwrap();
+    let asked = || network.asked("one.test", QUERY) + network.asked("one.test", DEVICES);
     let room = room(&alice, json!({ "preset": "public_chat" })).await;
     join(&bob, &room, "one.test").await;
     assert_eq!(query(&bob, &alice).await["device_keys"][&alice.user_id], json!({}));
     upload_keys(&alice).await;
     eventually("the device", async || query(&bob, &alice).await["device_keys"][&alice.user_id].get(&alice.device_id).cloned())
         .await;
-    let before = since(&bob).await;
+    // From then on each change is told with what was before it, and nobody asks.
+    let (before, first) = (since(&bob).await, asked());
     let path = format!("/_matrix/client/v3/devices/{}", alice.device_id);
     alice.put(&path, json!({ "display_name": "a phone" })).await.ok();
     eventually("the change", async || changed(&bob, &before).await.as_array().map(|users| assert_eq!(users.len(), 1))).await;
     let told = query(&bob, &alice).await;
     assert_eq!(told["device_keys"][&alice.user_id][&alice.device_id]["unsigned"], json!({ "device_display_name": "a phone" }));
+    let login = json!({ "type": "m.login.password", "user": "alice", "password": "correct horse" });
+    let session = one.hearth.post("/_matrix/client/v3/login", login).await.ok();
+    let text = |key: &str| session[key].as_str().unwrap().to_owned();
+    let other = Person { device_id: text("device_id"), token: text("access_token"), ..alice.clone() };
+    upload_keys(&other).await;
+    let devices = async |count: usize| {
+        let told = query(&bob, &alice).await["device_keys"][&alice.user_id].clone();
+        Some(told).filter(|told| told.as_object().unwrap().len() == count)
+    };
+    let told = eventually("another device", async || devices(2).await).await;
+    assert_eq!(told[&other.device_id]["keys"], keys_of(&alice.user_id, &other.device_id)["keys"]);
+    other.post("/_matrix/client/v3/logout", json!({})).await.ok();
+    let told = eventually("one less", async || devices(1).await).await;
+    assert!(told[&alice.device_id].is_object());
+    assert_eq!(asked(), first);
 }
 
 #[tokio::test]

@@ -134,6 +134,7 @@ async fn t25_what_an_invitation_tells_is_bounded_and_breaks_nothing() {
     evil.put(&path, &body(vec![name.clone(); 101].into())).await.fails(400, "M_INVALID_PARAM");
     evil.put(&path, &body(json!({ "not": "a list" }))).await.fails(400, "M_BAD_JSON");
     let odd = json!([name, 1, "text", [], {}, { "type": 5 }, { "type": "m.room.topic", "state_key": "", "sender": "nobody", "content": {} }]);
+    evil.put(&path, &body(Value::Null)).await.ok();
     evil.put(&path, &body(odd)).await.ok();
     let synced = alice.get("/_matrix/client/v3/sync").await.ok();
     let told = synced["rooms"]["invite"]["!room:evil.test"]["invite_state"]["events"].as_array().unwrap();

@@ -14,7 +14,7 @@ use super::{
 use crate::testing::{Network, Person};
 
 /// What servers are asked for the whole state.
-const STATE: &str = "/_matrix/federation/v1/state";
+pub(super) const STATE: &str = "/_matrix/federation/v1/state";
 /// A filter by which members are told as they are needed.
 const LAZY: &str = "filter=%7B%22room%22%3A%7B%22state%22%3A%7B%22lazy_load_members%22%3Atrue%7D%7D%7D";
 
