@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use protocol::json::Object;
 use rooms::{
-    Sender, acl, members, partial,
+    Pos, Sender, acl, members, partial,
     receipts::{self, Kind, Mark, Thread},
     servers, typing,
 };
@@ -169,11 +169,11 @@ impl Federation {
         Ok(missed.then_some(user))
     }
 
-    /// The other servers in the rooms of a user, of whose rows at most `limit` are looked at.
-    pub(crate) fn sharing(&self, db: &impl Read, user: UserNo, limit: usize) -> Result<BTreeSet<OwnedServerName>> {
+    /// The other servers that share a room with a user since this place or before. At most `limit` rows of them are looked at.
+    pub(crate) fn sharing(&self, db: &impl Read, user: UserNo, pos: Pos, limit: usize) -> Result<BTreeSet<OwnedServerName>> {
         let (mut found, mut left) = (BTreeSet::new(), limit);
-        for room in members::joined_rooms(db, user)?.into_iter().take(ROOMS_MAX) {
-            for server in servers::servers(db, room)?.take(left) {
+        for room in members::joined_rooms_at(db, user, pos)?.into_iter().take(ROOMS_MAX) {
+            for server in servers::servers_at(db, room, pos)?.take(left) {
                 found.insert(server?);
                 left -= 1;
             }
@@ -265,7 +265,8 @@ impl Federation {
             Some(device) => device_changed(db, (user, &id), device, (at, change.before))?,
             None => ask_again(db, user, &id, at)?,
         };
-        Ok(Some((edu, self.sharing(db, user, usize::MAX)?)))
+        // Servers that came to share a room with the user since then ask of themselves, or are told to as the user comes.
+        Ok(Some((edu, self.sharing(db, user, Pos::last_of(at), usize::MAX)?)))
     }
 
     /// What servers are told that came to share a room with a local user: to ask for the user's devices. None of a user who never had any to tell of.

@@ -7,7 +7,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use rooms::{members, servers};
+use rooms::{Pos, members, servers};
 use ruma::{OwnedUserId, ServerName};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -102,7 +102,7 @@ impl Federation {
             && let Some(user) = spreading.next()
         {
             if numbers::user_id(&db, user)?.server_name() == self.name() {
-                let servers = self.sharing(&db, user, SERVERS_MAX)?;
+                let servers = self.sharing(&db, user, Pos::last_of(db.seq()), SERVERS_MAX)?;
                 told += servers.len();
                 self.outbound.presence(servers, user);
             }

@@ -126,8 +126,16 @@ pub fn has_rooms(db: &impl Read, user: UserNo) -> Result<bool> {
 /// # Errors
 /// As the database says.
 pub fn joined_rooms(db: &impl Read, user: UserNo) -> Result<Vec<RoomNo>> {
-    let rooms = user_rooms(db, user)?.into_iter();
-    Ok(rooms.filter(|(_, of)| of.membership == Membership::Join).map(|(room, _)| room).collect())
+    joined_rooms_at(db, user, Pos(i64::MAX))
+}
+
+/// Those of them that the user entered at this place or before.
+///
+/// # Errors
+/// As the database says.
+pub fn joined_rooms_at(db: &impl Read, user: UserNo, pos: Pos) -> Result<Vec<RoomNo>> {
+    let is_in = |of: &UserRoom| of.membership == Membership::Join && of.joined_from.is_none_or(|from| from <= pos);
+    Ok(user_rooms(db, user)?.into_iter().filter(|(_, of)| is_in(of)).map(|(room, _)| room).collect())
 }
 
 /// The users of a room who are joined or invited, as they are asked for.

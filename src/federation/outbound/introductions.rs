@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 
 use rooms::{
+    Pos,
     events::StoredEvent,
     members::{self, Membership},
     outgoing::Acquainted,
@@ -36,12 +37,18 @@ impl Federation {
         Ok((!was_in).then_some(stored.header.sender))
     }
 
-    /// Has those asked for a user's devices who came to share a room with them.
-    pub(super) fn introduce(&self, tx: &mut Tx<'_>, room: RoomNo, who: &Acquainted, filled: &mut Filled) -> Result<()> {
+    /// Has those asked for a user's devices who came to share a room with them at this place.
+    pub(super) fn introduce(
+        &self,
+        tx: &mut Tx<'_>,
+        (pos, room): (Pos, RoomNo),
+        who: &Acquainted,
+        filled: &mut Filled,
+    ) -> Result<()> {
         match who {
             Acquainted::User(user) => {
                 let Some(edu) = self.introduction(tx, *user)? else { return Ok(()) };
-                let servers = servers::servers(tx, room)?.collect::<rooms::Result<BTreeSet<_>>>()?;
+                let servers = servers::servers_at(tx, room, pos)?.collect::<rooms::Result<BTreeSet<_>>>()?;
                 let strangers = self.strangers(tx, room, *user, &servers)?;
                 filled.put(tx, strangers, &Item::message(&edu)?)
             }

@@ -121,11 +121,11 @@ impl Federation {
             servers.remove(self.name());
             filled.put(tx, servers, &Item::Event(entry.room, entry.event))?;
             if let Some(user) = self.entered(tx, entry.room, &stored)? {
-                self.introduce(tx, entry.room, &Acquainted::User(user), filled)?;
+                self.introduce(tx, (entry.pos, entry.room), &Acquainted::User(user), filled)?;
             }
         }
-        for ((_, room), who) in &news.acquainted {
-            self.introduce(tx, *room, who, filled)?;
+        for (place, who) in &news.acquainted {
+            self.introduce(tx, *place, who, filled)?;
         }
         for (place, change) in &news.changed {
             let Some((edu, servers)) = self.keys_changed(tx, *place, change)? else { continue };

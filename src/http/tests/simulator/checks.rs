@@ -97,12 +97,11 @@ fn membership(replica: &Replica, person: &Person) -> Option<String> {
 pub(super) fn check(world: &World, stage: &Stage) {
     for room in stage.rooms.lock().iter() {
         let mut replicas = replicas(world, <&RoomId>::try_from(room.as_str()).unwrap());
-        let outcasts: Vec<bool> = replicas.iter().map(|replica| is_outcast(world, room, &replicas, replica)).collect();
-        let mut outcasts = outcasts.into_iter();
-        replicas.retain(|_| outcasts.next() == Some(false));
+        let members: Vec<&str> = replicas.iter().map(|replica| NAMES[replica.at]).collect();
+        cast_out(world, room, &mut replicas);
         check_states(world, room, &replicas);
         for replica in &replicas {
-            check_replica(world, room, &replicas, replica);
+            check_replica(world, room, &members, replica);
         }
         for person in &stage.people {
             check_person(world, room, &replicas, person);
@@ -123,14 +122,29 @@ fn gone_by(replica: &Replica, event: &str) -> OwnedEventId {
     last.header.id.clone()
 }
 
-/// Whether others no longer hold a server for a member, and do not tell it why: where joins and a change of the rules that allowed them happened
-/// at the same time, resolution may forget the joins. What a server could know, it must.
-fn is_outcast(world: &World, room: &str, replicas: &[Replica], replica: &Replica) -> bool {
-    let name = &world.machines[replica.at].name;
-    let mut is_outcast = false;
-    for other in replicas.iter().filter(|other| !servers::is_in(&other.db, other.room, name).unwrap()) {
-        is_outcast = true;
-        let users = other.state.iter().filter(|((kind, user), _)| kind == "m.room.member" && user.ends_with(name.as_str()));
+/// Takes those out of a room's servers that others do not hold for members: where joins and a change of the rules that allowed them happened at the same time,
+/// resolution may forget the joins, and the room falls apart. What a server could know of that, it must.
+fn cast_out(world: &World, room: &str, replicas: &mut Vec<Replica>) {
+    replicas.iter().for_each(|replica| check_told(world, room, replicas, replica));
+    // Those go first of whom most say so.
+    while let Some((at, 1..)) =
+        (0..replicas.len()).map(|at| (at, strangers(replicas, &replicas[at]).count())).max_by_key(|(_, strangers)| *strangers)
+    {
+        replicas.remove(at);
+    }
+}
+
+/// The servers of a room that do not hold another for a member.
+fn strangers<'a>(replicas: &'a [Replica], replica: &Replica) -> impl Iterator<Item = &'a Replica> + use<'a> {
+    let name = NAMES[replica.at];
+    replicas.iter().filter(move |other| !servers::is_in(&other.db, other.room, name.try_into().unwrap()).unwrap())
+}
+
+/// A server was told by what its users are gone elsewhere.
+fn check_told(world: &World, room: &str, replicas: &[Replica], replica: &Replica) {
+    let name = NAMES[replica.at];
+    for other in strangers(replicas, replica) {
+        let users = other.state.iter().filter(|((kind, user), _)| kind == "m.room.member" && user.ends_with(name));
         for ((_, user), event) in users {
             let gone_by = gone_by(other, event);
             if events::find(&replica.db, &gone_by).unwrap().is_none() {
@@ -138,7 +152,6 @@ fn is_outcast(world: &World, room: &str, replicas: &[Replica], replica: &Replica
             }
         }
     }
-    is_outcast
 }
 
 fn check_states(world: &World, room: &str, replicas: &[Replica]) {
@@ -153,11 +166,11 @@ fn check_states(world: &World, room: &str, replicas: &[Replica]) {
     }
 }
 
-fn check_replica(world: &World, room: &str, replicas: &[Replica], replica: &Replica) {
+fn check_replica(world: &World, room: &str, members: &[&str], replica: &Replica) {
     let (name, db) = (NAMES[replica.at], &replica.db);
     for other in servers::servers(db, replica.room).unwrap() {
         let other = other.unwrap();
-        if !replicas.iter().any(|replica| NAMES[replica.at] == other) {
+        if !members.contains(&other.as_str()) {
             world.violated(format!("{room}: {name} holds {other} for a member, which is none"));
         }
     }
@@ -190,8 +203,7 @@ fn check_person(world: &World, room: &str, replicas: &[Replica], person: &Person
     }
     let join = &own.state[&("m.room.member".to_owned(), who.clone())];
     for event in following(replicas, join) {
-        let given = seen.seen.contains(event.as_str()) || seen.before.contains(event.as_str());
-        if !given && is_for(world, own, &event, who) {
+        if !seen.knows(event.as_str()) && is_for(world, own, &event, who) {
             world.violated(format!("{room}: {who} was never given {event}, though they had joined with {join}"));
         }
     }

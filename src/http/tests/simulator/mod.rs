@@ -121,8 +121,8 @@ async fn live(seed: u64, stores: Vec<Arc<Store>>) -> (Vec<String>, Vec<String>) 
     world.end()
 }
 
-/// Waits until all is told. Who does not know what became of their join tries again, and each server speaks once more, so that what was refused
-/// for want of what it follows is fetched.
+/// Waits until all is told. Who does not know what became of their join tries again, and every user speaks once more, so that what was refused
+/// for want of what it follows is fetched. Of a server's users, too, others may let in only some.
 async fn settle(world: &Arc<World>, stage: &Stage) {
     quiet(world).await;
     for _ in 0..JOINS_MAX {
@@ -140,16 +140,13 @@ async fn settle(world: &Arc<World>, stage: &Stage) {
     }
     let rooms = stage.rooms.lock().clone();
     for (round, room) in rooms.iter().flat_map(|room| [(0, room), (1, room)]) {
-        for at in 0..NAMES.len() {
-            for person in stage.people.iter().filter(|person| person.at == at) {
-                let path = format!("/_matrix/client/v3/rooms/{}/send/m.room.message/last{round}", enc(room));
-                let body = json!({ "msgtype": "m.text", "body": "last" });
-                let said = person.act(&format!("says a last word in {room}"), Method::PUT, &path, Some(&body)).await;
-                if said.is_some_and(|(status, _)| status == StatusCode::OK) {
-                    break;
-                }
+        for person in &stage.people {
+            let path = format!("/_matrix/client/v3/rooms/{}/send/m.room.message/last{round}", enc(room));
+            let body = json!({ "msgtype": "m.text", "body": "last" });
+            let said = person.act(&format!("says a last word in {room}"), Method::PUT, &path, Some(&body)).await;
+            if said.is_some_and(|(status, _)| status == StatusCode::OK) {
+                quiet(world).await;
             }
-            quiet(world).await;
         }
     }
     // Syncs that wait end after half a minute.

@@ -54,6 +54,11 @@ pub(super) struct RoomView {
 }
 
 impl RoomView {
+    /// Whether they were ever given an event.
+    pub(super) fn knows(&self, event: &str) -> bool {
+        self.seen.contains(event) || self.before.contains(event)
+    }
+
     /// They came into the room, and are told anew of it.
     fn begin_anew(&mut self) {
         let seen = std::mem::take(&mut self.seen);
@@ -121,8 +126,8 @@ impl Person {
     async fn take(&self, answer: &Value) {
         for (section, membership) in [("join", "join"), ("leave", "leave"), ("invite", "invite"), ("knock", "knock")] {
             for (room, told) in answer["rooms"][section].as_object().into_iter().flatten() {
-                self.stands(room, membership);
-                if told["timeline"]["limited"] == json!(true) && section == "join" {
+                self.stands(room, membership, told);
+                if told["timeline"]["limited"] == json!(true) {
                     self.walk_back(room, told["timeline"]["prev_batch"].as_str().unwrap()).await;
                 }
                 self.take_room(room, told);
@@ -133,16 +138,18 @@ impl Person {
         view.since = Some(answer["next_batch"].as_str().unwrap().to_owned());
     }
 
-    fn stands(&self, id: &str, membership: &str) {
+    fn stands(&self, id: &str, membership: &str, told: &Value) {
         let mut view = self.view.lock();
         let room = view.rooms.entry(id.to_owned()).or_default();
-        if room.membership == membership {
-            return;
+        let was = std::mem::replace(&mut room.membership, membership.to_owned());
+        if was != membership {
+            self.world.note(format!("{} sees {membership} of {id}", self.user_id));
+            room.state.clear();
         }
-        self.world.note(format!("{} sees {membership} of {id}", self.user_id));
-        membership.clone_into(&mut room.membership);
-        room.state.clear();
-        if membership == "join" {
+        let is_news = |event: &Value| !room.knows(event["event_id"].as_str().unwrap());
+        let is_news = told["timeline"]["events"].as_array().is_some_and(|events| events.iter().any(is_news));
+        // Between two syncs they may have come in and gone, by events of theirs or by a fork that was resolved: then, too, what they are told begins anew.
+        if was != "join" && (membership == "join" || membership == "leave" && is_news) {
             room.begin_anew();
         }
     }
@@ -155,12 +162,6 @@ impl Person {
             room.state.insert((text("type"), text("state_key")), text("event_id"));
         }
         let timeline = told["timeline"]["events"].as_array().cloned().unwrap_or_default();
-        let joins = |event: &Value| event["state_key"] == json!(self.user_id) && event["content"]["membership"] == "join";
-        let is_new = |event: &Value| !room.seen.contains(event["event_id"].as_str().unwrap());
-        if room.membership == "leave" && timeline.iter().any(|event| joins(event) && is_new(event)) {
-            // Between two syncs they entered and were removed: what they are told begins anew, as for who enters.
-            room.begin_anew();
-        }
         for event in &timeline {
             // Who is not in the room may be told again how they left it: when their server enters it, or when a fork is resolved.
             let is_own = room.membership == "leave" && event["state_key"] == json!(self.user_id);
