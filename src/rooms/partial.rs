@@ -25,9 +25,10 @@ pub(crate) static EVENTS: Table<(RoomNo, u32), Noted> = Table::new(
 .read_by(Preset::Scan);
 pub(crate) static ORDER: Table<(RoomNo, EventNo), u32> =
     Table::new("partial_event_nos", "Where each of them is in that order.").owned_by(Owner::Room);
-pub(crate) static COMPLETED: Table<RoomNo, Pos> =
-    Table::new("completed_rooms", "Where in its timeline a room became whole that was entered without all members.")
-        .owned_by(Owner::Room);
+pub(crate) static COMPLETED: Table<(RoomNo, Pos), Pos> =
+    Table::new("completed_rooms", "Where in its timeline a room became whole, by where it was entered without all members.")
+        .owned_by(Owner::Room)
+        .read_by(Preset::Scan);
 
 /// The most servers of a room that are believed to be in it before its members are known.
 pub const SERVERS_MAX: usize = 50_000;
@@ -46,6 +47,8 @@ pub struct Omitted {
 pub struct Partial {
     /// The server that let this one in last.
     pub via: OwnedServerName,
+    /// Where in its timeline it was entered.
+    pub(crate) since: Pos,
     /// The servers that are believed to be in it.
     pub servers: BTreeSet<OwnedServerName>,
     /// Servers whose users came or went since, as far as it is whole.
@@ -57,8 +60,8 @@ pub struct Partial {
 }
 
 impl Partial {
-    fn by(via: OwnedServerName) -> Self {
-        Self { via, servers: BTreeSet::new(), moved: BTreeSet::new(), whole: End::default(), revived: Vec::new() }
+    fn by(via: OwnedServerName, since: Pos) -> Self {
+        Self { via, since, servers: BTreeSet::new(), moved: BTreeSet::new(), whole: End::default(), revived: Vec::new() }
     }
 }
 
@@ -131,12 +134,22 @@ pub fn is_partial_at(db: &impl Read, room: RoomNo, event: EventNo) -> Result<boo
     Ok(db.contains(&ORDER, &(room, event))?)
 }
 
-/// Where a room became whole that was partial. Who read it before has to read its state again.
+/// Whether a room became whole after a place. Who read it before has to read its state again.
 ///
 /// # Errors
 /// As the database says.
-pub fn completed(db: &impl Read, room: RoomNo) -> Result<Option<Pos>> {
-    Ok(db.get(&COMPLETED, &room)?)
+pub fn completed_after(db: &impl Read, room: RoomNo, pos: Pos) -> Result<bool> {
+    let last = db.first(&COMPLETED, Range::of(&Lead((room,))).reversed())?;
+    Ok(last.is_some_and(|(_, completed)| completed > pos))
+}
+
+/// Whether a room that is whole was partial at a place.
+///
+/// # Errors
+/// As the database says.
+pub fn was_partial(db: &impl Read, room: RoomNo, pos: Pos) -> Result<bool> {
+    let entered = db.first(&COMPLETED, Range::of(&Lead((room,))).before(&(room, Pos(pos.0.saturating_add(1)))).reversed())?;
+    Ok(entered.is_some_and(|(_, completed)| completed > pos))
 }
 
 /// The event of a partial room that must be made whole next, with its id where the state before it must be asked for.
@@ -187,8 +200,8 @@ pub(crate) fn enter(room: &mut OpenRoom<'_, '_>, own: &ServerName, entered: Ente
         return Ok(());
     }
     if let Some(Omitted { via, servers }) = omitted {
-        let mut partial = known.unwrap_or_else(|| Partial::by(via.clone()));
         let pos = room.head.last;
+        let mut partial = known.unwrap_or_else(|| Partial::by(via.clone(), pos));
         for server in servers.into_iter().chain([via.clone()]).filter(|server| server != own) {
             if partial.servers.len() < SERVERS_MAX && partial.servers.insert(server.clone()) {
                 // A user of each counts as joined who is not known.
@@ -214,6 +227,6 @@ pub(crate) fn end(room: &mut OpenRoom<'_, '_>, partial: &Partial, pos: Pos) -> R
         servers::count(room, server, pos, false)?;
     }
     room.tx.delete(&PARTIAL, &room.no)?;
-    room.tx.put(&COMPLETED, &room.no, &pos)?;
+    room.tx.put(&COMPLETED, &(room.no, partial.since), &pos)?;
     Ok(())
 }

@@ -15,6 +15,12 @@ use crate::testing::{Network, Person};
 
 /// What servers are asked for the whole state.
 pub(super) const STATE: &str = "/_matrix/federation/v1/state";
+/// What servers are sent events with.
+const SEND: &str = "/_matrix/federation/v1/send/";
+/// What servers are given to let a user in.
+const SEND_JOIN: &str = "/_matrix/federation/v2/send_join/";
+/// What servers are asked for events in between.
+const MISSING: &str = "/_matrix/federation/v1/get_missing_events/";
 /// A filter by which members are told as they are needed.
 const LAZY: &str = "filter=%7B%22room%22%3A%7B%22state%22%3A%7B%22lazy_load_members%22%3Atrue%7D%7D%7D";
 
@@ -116,6 +122,12 @@ fn told_members(room: &Value) -> BTreeSet<String> {
     let timeline = room["timeline"]["events"].as_array().cloned().unwrap_or_default();
     let members = state.into_iter().chain(timeline).filter(|event| event["type"] == "m.room.member");
     members.map(|event| event["state_key"].as_str().unwrap().to_owned()).collect()
+}
+
+/// The events of its timeline.
+fn told_events(room: &Value) -> BTreeSet<String> {
+    let timeline = room["timeline"]["events"].as_array().cloned().unwrap_or_default();
+    timeline.iter().map(|event| event["event_id"].as_str().unwrap().to_owned()).collect()
 }
 
 #[tokio::test]
@@ -240,6 +252,46 @@ async fn a_second_user_enters_and_a_banned_one_does_not() {
         assert_eq!(story.members(&dave).await, everyone);
         assert_eq!(story.members(&story.alice).await, everyone);
     }
+}
+
+/// Of a join that was on its way when all became known members are left out, and what it follows is not here.
+#[tokio::test]
+async fn who_knows_a_room_that_is_entered_once_more_is_told_nothing_twice() {
+    let story = Story::entered("11").await;
+    let Story { network, alice, bob, room, .. } = &story;
+    let dave = story.two.hearth.register("dave").await;
+    network.hold(SEND);
+    say(alice, room, "unheard").await;
+    network.forge("one.test", MISSING, Some(&json!({ "events": [] })));
+    network.hold(SEND_JOIN);
+    let joins = network.asked("one.test", SEND_JOIN);
+    let (first, ()) = tokio::join!(
+        async {
+            eventually("a join", async || (network.asked("one.test", SEND_JOIN) > joins).then_some(())).await;
+            story.told_all().await;
+            let first = story.eager(bob, None).await;
+            network.hold(STATE);
+            network.let_go(SEND_JOIN);
+            first
+        },
+        story.enters(&dave)
+    );
+    assert!(story.is_partial());
+    let (known, since) = (told_events(&first["rooms"]["join"][room]), first["next_batch"].as_str().unwrap());
+    assert!(story.eager(bob, Some(since)).await["rooms"]["join"].is_null());
+    network.forge("one.test", MISSING, None);
+    network.let_go(SEND);
+    let hello = say(alice, room, "hello").await;
+    story.told_all().await;
+    // Somebody reads on where a part of the past is missing, which is fetched.
+    dave.get(&story.path("messages?dir=b&limit=50")).await.ok();
+    let told = async || {
+        let told = story.eager(bob, Some(since)).await["rooms"]["join"][room].clone();
+        Some(told).filter(|told| told_events(told).contains(&hello))
+    };
+    let told = eventually("news", told).await;
+    assert_eq!(told_events(&told).intersection(&known).count(), 0, "{told}");
+    assert_eq!(told_members(&told), &story.everyone() | &BTreeSet::from([dave.user_id.clone()]));
 }
 
 #[tokio::test]

@@ -24,8 +24,10 @@ pub(super) fn authorize<S: State>(room: &Room<'_, S>, levels: &PowerLevels<'_>, 
     if power >= levels.redact().map_err(|malformed| room.malformed(Rule::Redaction, malformed))? {
         return Ok(Grant::RedactionPower);
     }
+    // One that was redacted itself names no event any more, and changes nothing. Who has it whole has accepted it.
+    let Some(redacted) = &room.event.redacts else { return Ok(Grant::RedactionServer) };
     // Rule 11.2.
-    let redacted_server = room.event.redacts.as_ref().and_then(|id| id.server_name());
+    let redacted_server = redacted.server_name();
     if redacted_server.is_some() && redacted_server == room.event.id.server_name() {
         return Ok(Grant::RedactionServer);
     }

@@ -79,7 +79,7 @@ pub fn affected(db: &Snapshot, who: &Who, rooms: &[(RoomNo, UserRoom)], extent: 
 /// Whether a room that the user is in became whole after what the device knows of it.
 fn completed(db: &Snapshot, room: RoomNo, part: Part) -> Result<bool> {
     let Part::Join { after: Some(after) } = part else { return Ok(false) };
-    Ok(partial::completed(db, room)?.is_some_and(|pos| pos > after))
+    Ok(partial::completed_after(db, room, after)?)
 }
 
 /// The rooms that may have news. Joined ones that nobody touched have none; of others only the user's own row matters.

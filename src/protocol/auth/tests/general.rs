@@ -153,7 +153,7 @@ fn rule_11_redactions_are_judged_here_only_in_versions_1_and_2() {
         row(denied, r#"{"redact":10,"users":{"@bob:b":9}}"#, Some("$event:a"));
         row("ok", r#"{"redact":10,"users":{"@bob:b":9}}"#, Some("$other:b"));
         row(denied, "{}", Some("$opaque"));
-        row(denied, "{}", None);
+        row("ok", "{}", None);
         row(denied, r#"{"redact":"x"}"#, Some("$other:b"));
     }
 }

@@ -123,8 +123,11 @@ impl<'a> Rooms<'a> {
 
     fn joined(&mut self, found: &Affected, id: &RoomId, after: Option<Pos>, wanted: bool) -> Result<()> {
         let until = Pos::last_of(self.db.seq());
-        // Who was not told of it while it was not whole does not know it.
-        let after = after.filter(|_| self.is_lazy() || !found.completed);
+        let after = match after {
+            // Who was not told of it while it was not whole does not know it.
+            Some(after) if found.completed && !self.is_lazy() && partial::was_partial(self.db, found.room, after)? => None,
+            after => after,
+        };
         let excerpt = self.excerpt(found.room, id, (after, until), wanted)?;
         let before = if found.completed { Root::default() } else { excerpt.known };
         self.moved.push(Moved { room: found.room, joined: true, before, after: excerpt.at_end });
