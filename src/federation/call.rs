@@ -125,7 +125,7 @@ impl Federation {
             Ok(body) => body?,
             Err(_) => {
                 if timeout >= PATIENT {
-                    self.note_failure(destination)?;
+                    self.note_failure(destination).await?;
                 }
                 return Err(Error::TimedOut);
             }
@@ -174,7 +174,7 @@ impl Federation {
             Ok(response) => response,
             Err(error) => {
                 tracing::debug!(%destination, %error, "a server was not reached");
-                self.note_failure(destination)?;
+                self.note_failure(destination).await?;
                 return Err(error.into());
             }
         };
@@ -190,7 +190,7 @@ impl Federation {
             Ok(told) => matches!(status.as_u16(), 502..=504) && told.errcode != "M_NOT_YET_UPLOADED",
         };
         if is_down {
-            self.note_failure(destination)?
+            self.note_failure(destination).await?
         } else {
             self.note_life(destination)?
         }

@@ -57,7 +57,7 @@ impl Federation {
     }
 
     /// Notes that a server did not answer. Of those who asked at the same time only the first counts.
-    pub(crate) fn note_failure(&self, destination: &ServerName) -> Result<()> {
+    pub(crate) async fn note_failure(&self, destination: &ServerName) -> Result<()> {
         let (now_ms, jitter) = (self.now_ms(), self.rng().random_range(JITTER));
         let note = |tx: &mut store::Tx<'_>| {
             let row = tx.latest(&DESTINATIONS, &destination.as_str())?;
@@ -70,9 +70,8 @@ impl Federation {
             let row = Destination { failures, retry_ms };
             tx.put(&DESTINATIONS, &destination.as_str(), &row)
         };
-        // A row that a crash takes back costs one vain request.
-        self.store.transact(&[], note)?.soft();
-        Ok(())
+        // A sign of life that comes after this must find it.
+        Ok(self.store.transact(&[], note)?.durable().await?)
     }
 
     /// Notes that a server shows life: it answered, or sent a request with a valid signature.

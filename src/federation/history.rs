@@ -25,7 +25,7 @@ use store::Snapshot;
 
 use crate::{
     Ask, Error, Federation, Result,
-    fetch::{STATE_TIMEOUT, in_order, v1},
+    fetch::{Believed, STATE_TIMEOUT, in_order, v1},
     known::{Known, raw},
     path, query,
 };
@@ -229,11 +229,13 @@ impl Federation {
         if timeline::gap(&self.store.snapshot(), known.no, before)? != Some((gap, missing.clone())) {
             return Ok(Backfilled::More);
         }
-        let (mut answered, mut silent) = (false, false);
+        let (mut answered, mut silent, mut late) = (false, false, false);
         for server in self.backfill_servers(&db, &known, gap)? {
             match self.backfill_from(&server, &known, gap, &missing).await {
                 Ok(0) => answered = true,
                 Ok(_) => return Ok(Backfilled::More),
+                // It is there, and cannot be believed yet.
+                Err(Error::KeysLate(_)) => late = true,
                 Err(error) if error.is_theirs() => {
                     silent |= !matches!(error, Error::Refused(_) | Error::BadAnswer(_));
                     tracing::debug!(%error, room = %room, %server, "no older events");
@@ -241,7 +243,7 @@ impl Federation {
                 Err(error) => return Err(error),
             }
         }
-        Ok(if silent && !answered { Backfilled::Unanswered } else { Backfilled::Nothing })
+        Ok(if late || silent && !answered { Backfilled::Unanswered } else { Backfilled::Nothing })
     }
 
     /// Fetches older events of a room up to the one closest to a time, where its timeline lacks those of that time and another server knows of one.
@@ -314,7 +316,8 @@ impl Federation {
         let ask = Ask::get(query(v1!("backfill", known.id.as_str()), &from.collect::<Vec<_>>())).body_max(BACKFILL_BYTES_MAX);
         let answer: Answer = self.call(server, ask).await?;
         let pdus = answer.pdus.into_iter().take(BACKFILL).collect();
-        let events = self.leading_to(known, missing, self.verified(pdus, known.version).await?.events)?;
+        let Believed { events, late } = self.verified(pdus, known.version).await?;
+        let events = self.leading_to(known, missing, events)?;
         let events = in_order(events, |event| event.event().prev_events.clone());
         let here: BTreeSet<OwnedEventId> = events.iter().map(|event| event.event().id.clone()).collect();
         let mut with_states = Vec::with_capacity(events.len());
@@ -335,7 +338,10 @@ impl Federation {
             with_states.push((event, state));
         }
         let (store, no) = (self.store.clone(), known.no);
-        Ok(self.computed(move || receive::receive_history(&store, no, gap, with_states)).await??.durable().await?)
+        match (self.computed(move || receive::receive_history(&store, no, gap, with_states)).await??.durable().await?, late) {
+            (0, Some(server)) => Err(Error::KeysLate(server)),
+            (placed, _) => Ok(placed),
+        }
     }
 
     /// An event of a room that the other server may ask for.

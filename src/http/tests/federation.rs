@@ -151,6 +151,21 @@ async fn what_nobody_can_give_now_is_not_taken_for_what_is_not_there() {
 }
 
 #[tokio::test]
+async fn what_cannot_be_believed_yet_is_not_taken_for_what_is_not_there() {
+    let (network, _one, _two, alice, bob) = neighbours().await;
+    let three = running(&network, "three.test");
+    let carol = three.hearth.register("carol").await;
+    let room = room(&alice, json!({ "preset": "public_chat" })).await;
+    join(&carol, &room, "one.test").await;
+    hears(&alice, &room, &say(&carol, &room, "before").await).await;
+    // The keys of Carol's server are not to be had.
+    network.cut_off("three.test");
+    join(&bob, &room, "one.test").await;
+    let page = bob.get(&format!("/_matrix/client/v3/rooms/{}/messages?dir=b", enc(&room))).await.ok();
+    assert_eq!((page["chunk"].as_array().map(Vec::len), page["end"].is_string()), (Some(1), true), "the join: {page}");
+}
+
+#[tokio::test]
 async fn what_was_said_while_a_server_was_away_is_shown_where_it_was_said() {
     let (_network, _one, _two, alice, bob) = neighbours().await;
     let room = room(&alice, json!({ "preset": "public_chat" })).await;
