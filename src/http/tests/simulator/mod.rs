@@ -8,6 +8,7 @@
 //! `docs/testing.md` tells how to run one seed, or as many as fit into an hour.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
+mod aftermath;
 mod checks;
 mod network;
 mod people;
@@ -117,6 +118,9 @@ async fn live(seed: u64, stores: Vec<Arc<Store>>) -> (Vec<String>, Vec<String>) 
         world.violated("a client panicked".to_owned());
     }
     checks::check(&world, &stage);
+    if world.is_wrong() {
+        aftermath::note(&world, &stage);
+    }
     clients.shutdown().await;
     world.end()
 }

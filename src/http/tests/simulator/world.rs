@@ -232,6 +232,11 @@ impl World {
         self.violations.lock().push(what);
     }
 
+    /// Whether something was that must not be.
+    pub(super) fn is_wrong(&self) -> bool {
+        !self.violations.lock().is_empty()
+    }
+
     /// What happened, and what of it must not be. All servers are gone then.
     pub(super) fn end(&self) -> (Vec<String>, Vec<String>) {
         (0..NAMES.len()).for_each(|at| drop(self.machines[at].running.lock().take()));
