@@ -48,6 +48,11 @@ impl Edu {
     pub fn new(edu_type: &str, content: &impl Serialize) -> Result<Self> {
         Ok(Self { edu_type: edu_type.to_owned(), content: written(content)? })
     }
+
+    /// Whether it is for devices.
+    pub(crate) fn is_to_device(&self) -> bool {
+        self.edu_type == "m.direct_to_device"
+    }
 }
 
 #[derive(Deserialize)]

@@ -73,6 +73,9 @@ impl Federation {
         if let Some(seen) = seen.filter(|seen| seen.id == id) {
             return Ok(seen.answer.into_iter().map(|(event, error)| (event, Processed { error })).collect());
         }
+        // Encrypted events are worth nothing without the keys that are sent to devices: these come first, and wait for no event.
+        let (to_device, edus): (Vec<Edu>, Vec<Edu>) = edus.into_iter().partition(Edu::is_to_device);
+        self.receive_edus(origin, to_device).await?;
         let mut answer = Answer::new();
         let (rooms, unknown) = self.by_room(origin, pdus)?;
         self.end_invitations(origin, unknown).await?;

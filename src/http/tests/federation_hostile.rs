@@ -14,7 +14,10 @@ use http::Method;
 use protocol::{json::Object, sign, version::RoomVersion};
 use serde_json::{Value, json};
 
-use super::federation::{Running, enc, hears, is, join, membership, room, running, say};
+use super::{
+    federation::{Running, enc, eventually, hears, is, join, membership, room, running, say},
+    partial_state::MISSING,
+};
 use crate::testing::{Answer, Hearth, Network, Person, signing_key};
 
 pub(super) const EVIL: &str = "evil.test";
@@ -383,6 +386,33 @@ async fn what_was_said_before_events_that_are_held_back_is_not_shown_as_what_cam
     let events: Vec<&str> =
         timeline["events"].as_array().unwrap().iter().map(|event| event["event_id"].as_str().unwrap()).collect();
     assert_eq!((events, &timeline["limited"]), (vec![id.as_str()], &json!(true)));
+}
+
+/// What is encrypted is worth nothing without the keys that come with it.
+#[tokio::test]
+async fn messages_to_devices_do_not_wait_for_events_that_lack_others() {
+    let network = Network::default();
+    let one = running(&network, "one.test");
+    let alice = one.hearth.register("alice").await;
+    let room = open_room(&alice).await;
+    let evil = Evil::new(&network, &one.hearth);
+    let user = "@mallory:evil.test";
+    evil.join(&room, user).await;
+    let (_, event) = evil.message(&room, user, "encrypted").await;
+    let (_, event) = resigned(&event, |event| drop(event.insert("prev_events".to_owned(), json!([NOTHING]))));
+    let messages = json!({ &alice.user_id: { "*": { "key": "a" } } });
+    let content = json!({ "sender": user, "type": "m.room_key", "message_id": "1", "messages": messages });
+    network.hold(MISSING);
+    let arrives = eventually("the message", async || {
+        let synced = alice.get("/_matrix/client/v3/sync").await.ok();
+        synced["to_device"]["events"].get(0).map(|message| assert_eq!(message["content"], json!({ "key": "a" })))
+    });
+    let edu = json!({ "edu_type": "m.direct_to_device", "content": content });
+    let (pdus, edus) = ([event], [edu]);
+    tokio::select! {
+        _ = evil.send("t1", &pdus, &edus) => panic!("the event waits for nothing"),
+        () = arrives => {}
+    }
 }
 
 /// T15: events of which only is known that others cite them are shown to nobody, neither to users nor, where they are no part of a state, to servers.

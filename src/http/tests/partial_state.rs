@@ -20,7 +20,7 @@ const SEND: &str = "/_matrix/federation/v1/send/";
 /// What servers are given to let a user in.
 const SEND_JOIN: &str = "/_matrix/federation/v2/send_join/";
 /// What servers are asked for events in between.
-const MISSING: &str = "/_matrix/federation/v1/get_missing_events/";
+pub(super) const MISSING: &str = "/_matrix/federation/v1/get_missing_events/";
 /// A filter by which members are told as they are needed.
 const LAZY: &str = "filter=%7B%22room%22%3A%7B%22state%22%3A%7B%22lazy_load_members%22%3Atrue%7D%7D%7D";
 
