@@ -234,9 +234,9 @@ impl Federation {
             match self.backfill_from(&server, &known, gap, &missing).await {
                 Ok(0) => answered = true,
                 Ok(_) => return Ok(Backfilled::More),
-                // It is there, and cannot be believed yet.
-                Err(Error::KeysLate(_)) => late = true,
                 Err(error) if error.is_theirs() => {
+                    // It is there, and cannot be believed yet.
+                    late |= matches!(error, Error::KeysLate(_));
                     silent |= !matches!(error, Error::Refused(_) | Error::BadAnswer(_));
                     tracing::debug!(%error, room = %room, %server, "no older events");
                 }

@@ -90,6 +90,12 @@ impl<'a> Evil<'a> {
         (id, Value::Object(event))
     }
 
+    /// A message that follows what nobody has.
+    pub(super) async fn orphan(&self, room: &str, user: &str, body: &str) -> (String, Value) {
+        let (_, message) = self.message(room, user, body).await;
+        resigned(&message, |event| drop(event.insert("prev_events".to_owned(), json!([NOTHING]))))
+    }
+
     async fn victim_state(&self, room: &str, user: &str) -> String {
         self.victim_event_id(room, "m.room.member", user).await
     }
@@ -117,6 +123,15 @@ pub(super) fn signed(mut event: Object) -> (String, Object) {
     sign::hash_and_sign(&mut event, version, EVIL.try_into().unwrap(), &signing_key(EVIL)).unwrap();
     let raw = protocol::parse::RawPdu::from_object(event.clone()).parse(version).unwrap();
     (raw.event().id.to_string(), event)
+}
+
+/// A server on a network of its own, and a user of it with an open room.
+pub(super) async fn victim() -> (Network, Running, Person, String) {
+    let network = Network::default();
+    let one = running(&network, "one.test");
+    let alice = one.hearth.register("alice").await;
+    let room = open_room(&alice).await;
+    (network, one, alice, room)
 }
 
 pub(super) async fn open_room(alice: &Person) -> String {
@@ -186,10 +201,7 @@ async fn t2_t3_a_join_is_what_its_path_and_signature_say() {
 /// T11: a bad event fails alone; a transaction has its limits, and is answered the same again.
 #[tokio::test]
 async fn t11_a_bad_event_fails_alone() {
-    let network = Network::default();
-    let one = running(&network, "one.test");
-    let alice = one.hearth.register("alice").await;
-    let room = open_room(&alice).await;
+    let (network, one, alice, room) = victim().await;
     let evil = Evil::new(&network, &one.hearth);
     let user = "@mallory:evil.test";
     evil.join(&room, user).await;
@@ -249,10 +261,7 @@ async fn t21_messages_about_users_of_others_are_left_out() {
 /// T22: who is denied by the room's access list sends nothing into it and learns nothing of it.
 #[tokio::test]
 async fn t22_an_access_list_holds_for_all_that_a_server_sends() {
-    let network = Network::default();
-    let one = running(&network, "one.test");
-    let alice = one.hearth.register("alice").await;
-    let room = open_room(&alice).await;
+    let (network, one, alice, room) = victim().await;
     let evil = Evil::new(&network, &one.hearth);
     let user = "@mallory:evil.test";
     evil.join(&room, user).await;
@@ -344,14 +353,10 @@ fn tells_state(of: &Running, room: &str) -> Arc<Router> {
 
 #[tokio::test]
 async fn an_event_whose_past_cannot_be_had_is_tried_again() {
-    let network = Network::default();
-    let one = running(&network, "one.test");
-    let alice = one.hearth.register("alice").await;
-    let room = open_room(&alice).await;
+    let (network, one, alice, room) = victim().await;
     let evil = Evil::new(&network, &one.hearth);
     evil.join(&room, "@mallory:evil.test").await;
-    let (_, early) = evil.message(&room, "@mallory:evil.test", "early").await;
-    let (id, early) = resigned(&early, |event| drop(event.insert("prev_events".to_owned(), json!([NOTHING]))));
+    let (id, early) = evil.orphan(&room, "@mallory:evil.test", "early").await;
     let answer = evil.send("t1", &[early], &[]).await.ok();
     assert_eq!(answer["pdus"][&id], json!({}), "it is not sent again");
     let path = format!("/_matrix/client/v3/rooms/{}/event/{}", enc(&room), enc(&id));
@@ -366,17 +371,13 @@ async fn an_event_whose_past_cannot_be_had_is_tried_again() {
 /// The events before a message are held back: whoever reads is told that there are some.
 #[tokio::test]
 async fn what_was_said_before_events_that_are_held_back_is_not_shown_as_what_came_before_them() {
-    let network = Network::default();
-    let one = running(&network, "one.test");
-    let alice = one.hearth.register("alice").await;
-    let room = open_room(&alice).await;
+    let (network, one, alice, room) = victim().await;
     let evil = Evil::new(&network, &one.hearth);
     evil.join(&room, "@mallory:evil.test").await;
     let since = alice.get("/_matrix/client/v3/sync").await.ok()["next_batch"].as_str().unwrap().to_owned();
     say(&alice, &room, "before").await;
 
-    let (_, late) = evil.message(&room, "@mallory:evil.test", "late").await;
-    let (id, late) = resigned(&late, |event| drop(event.insert("prev_events".to_owned(), json!([NOTHING]))));
+    let (id, late) = evil.orphan(&room, "@mallory:evil.test", "late").await;
     let states = tells_state(&one, &room);
     network.connect(EVIL, &states);
     evil.send("t1", &[late], &[]).await.ok();
@@ -391,15 +392,11 @@ async fn what_was_said_before_events_that_are_held_back_is_not_shown_as_what_cam
 /// What is encrypted is worth nothing without the keys that come with it.
 #[tokio::test]
 async fn messages_to_devices_do_not_wait_for_events_that_lack_others() {
-    let network = Network::default();
-    let one = running(&network, "one.test");
-    let alice = one.hearth.register("alice").await;
-    let room = open_room(&alice).await;
+    let (network, one, alice, room) = victim().await;
     let evil = Evil::new(&network, &one.hearth);
     let user = "@mallory:evil.test";
     evil.join(&room, user).await;
-    let (_, event) = evil.message(&room, user, "encrypted").await;
-    let (_, event) = resigned(&event, |event| drop(event.insert("prev_events".to_owned(), json!([NOTHING]))));
+    let (_, event) = evil.orphan(&room, user, "encrypted").await;
     let messages = json!({ &alice.user_id: { "*": { "key": "a" } } });
     let content = json!({ "sender": user, "type": "m.room_key", "message_id": "1", "messages": messages });
     network.hold(MISSING);
@@ -418,10 +415,7 @@ async fn messages_to_devices_do_not_wait_for_events_that_lack_others() {
 /// T15: events of which only is known that others cite them are shown to nobody, neither to users nor, where they are no part of a state, to servers.
 #[tokio::test]
 async fn t15_outliers_are_never_served() {
-    let network = Network::default();
-    let one = running(&network, "one.test");
-    let alice = one.hearth.register("alice").await;
-    let room = open_room(&alice).await;
+    let (network, one, alice, room) = victim().await;
     let evil = Evil::new(&network, &one.hearth);
     let user = "@mallory:evil.test";
     evil.join(&room, user).await;

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::{
     federation::{Running, enc, hears, join, neighbours, room, running, say},
-    federation_hostile::{EVIL, Evil, NOTHING, open_room, resigned, signed},
+    federation_hostile::{EVIL, Evil, open_room, resigned, signed, victim},
 };
 use crate::testing::{Hearth, Network};
 
@@ -145,10 +145,7 @@ async fn t25_what_an_invitation_tells_is_bounded_and_breaks_nothing() {
 /// T27: events that were refused do not end the history before them.
 #[tokio::test]
 async fn t27_refused_events_hide_no_history() {
-    let network = Network::default();
-    let one = running(&network, "one.test");
-    let alice = one.hearth.register("alice").await;
-    let room = open_room(&alice).await;
+    let (network, one, alice, room) = victim().await;
     let evil = Evil::new(&network, &one.hearth);
     evil.join(&room, "@mallory:evil.test").await;
     let first = say(&alice, &room, "first").await;
@@ -178,8 +175,7 @@ async fn t34_a_room_that_waits_for_a_server_holds_up_nobody_else() {
     join(&bob, &stuck, "one.test").await;
     let evil = Evil::new(&network, &one.hearth);
     evil.join(&stuck, "@mallory:evil.test").await;
-    let (_, late) = evil.message(&stuck, "@mallory:evil.test", "late").await;
-    let (_, late) = resigned(&late, |event| drop(event.insert("prev_events".to_owned(), json!([NOTHING]))));
+    let (_, late) = evil.orphan(&stuck, "@mallory:evil.test", "late").await;
     let asked = Arc::new(tokio::sync::Notify::new());
     let asks = Arc::clone(&asked);
     let silent = Arc::new(Router::new().route(
