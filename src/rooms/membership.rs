@@ -206,16 +206,14 @@ pub fn show_profile(
             return Ok(());
         }
         let mut content: Object = serde_json::from_str(standing.content.get()).unwrap_or_default();
-        let before = content.clone();
-        for key in ["displayname", "avatar_url", "join_authorised_via_users_server"] {
-            content.remove(key);
+        if ["displayname", "avatar_url"].into_iter().all(|key| content.get(key) == profile.get(key)) {
+            return Ok(());
         }
+        // Who is in already needs nobody to answer for them.
+        content.retain(|key, _| !["displayname", "avatar_url", "join_authorised_via_users_server"].contains(&key.as_str()));
         content.extend(profile);
-        if content != before {
-            send_recommended(&mut open, identity, user, NewEvent::member(&user.id, Membership::Join, content), None, now_ms)?;
-            open.save()?;
-        }
-        Ok(())
+        send_recommended(&mut open, identity, user, NewEvent::member(&user.id, Membership::Join, content), None, now_ms)?;
+        open.save()
     })
 }
 

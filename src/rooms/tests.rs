@@ -274,6 +274,21 @@ fn a_restricted_room_lets_the_members_of_another_in() {
     world.change(&bob, club, &bob, Action::Join).unwrap();
     world.change(&bob, room, &bob, Action::Join).unwrap();
     assert!(matches!(world.change(&eve, room, &eve, Action::Join), Err(Error::Forbidden(_))));
+
+    let show = |profile: serde_json::Value| {
+        let profile = profile.as_object().unwrap().clone();
+        membership::show_profile(&world.store, &world.identity, &bob, room, profile, 1).unwrap().wait().unwrap();
+        let db = world.store.snapshot();
+        let root = head(&db, room).unwrap().state;
+        state::content::<serde_json::Value>(&db, room, root, "m.room.member", bob.id.as_str()).unwrap().unwrap()
+    };
+    let joined = json!({ "membership": "join", "join_authorised_via_users_server": alice.id });
+    assert_eq!(show(json!({})), joined, "a profile that is shown already is not sent anew");
+    assert_eq!(
+        show(json!({ "displayname": "Bob" })),
+        json!({ "membership": "join", "displayname": "Bob" }),
+        "bob needs nobody now"
+    );
 }
 
 proptest! {

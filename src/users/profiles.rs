@@ -58,7 +58,10 @@ pub fn field(db: &impl Read, user: UserNo, name: &str) -> store::Result<Option<V
 /// [`Error::KeyTooLarge`], [`Error::ProfileTooLarge`], [`Error::InvalidParam`] for a name that cannot be one,
 /// [`Error::BadJson`] for a value of the wrong type.
 pub fn put(store: &Store, user: UserNo, name: &str, value: Value) -> Result<Pending<()>> {
-    store.transact(&[Lock::User(user)], |tx| set(tx, user, name, value))
+    store.transact(&[Lock::User(user)], |tx| {
+        let changed = set(tx, user, name, value)?;
+        note_change(tx, user, name, changed)
+    })
 }
 
 /// Deletes a field of a profile. One that is not there is already gone.
@@ -67,21 +70,18 @@ pub fn put(store: &Store, user: UserNo, name: &str, value: Value) -> Result<Pend
 /// [`Error::KeyTooLarge`], [`Error::InvalidParam`].
 pub fn delete(store: &Store, user: UserNo, name: &str) -> Result<Pending<()>> {
     check_name(name)?;
-    store.transact(&[Lock::User(user)], |tx| remove(tx, user, name))
+    store.transact(&[Lock::User(user)], |tx| remove_noted(tx, user, name))
 }
 
-/// [`put`] within a transaction. May ask for the commit's number, so call it late.
-///
-/// # Errors
-/// As [`put`].
-pub fn set(tx: &mut Tx<'_>, user: UserNo, name: &str, value: Value) -> Result<()> {
+/// [`put`] for a user whom no room shows yet. Tells whether anything changed.
+pub(crate) fn set(tx: &mut Tx<'_>, user: UserNo, name: &str, value: Value) -> Result<bool> {
     check_name(name)?;
     if !check_value(name, &value)? {
         return remove(tx, user, name);
     }
     let mut profile = profile(tx, user)?;
     if profile.get(name) == Some(&value) {
-        return Ok(());
+        return Ok(false);
     }
     profile.insert(name.to_owned(), value.clone());
     if Value::Object(profile).to_string().len() > PROFILE_MAX_BYTES {
@@ -91,22 +91,28 @@ pub fn set(tx: &mut Tx<'_>, user: UserNo, name: &str, value: Value) -> Result<()
         directory::rename(tx, user, value.as_str().unwrap_or_default())?;
     }
     tx.put(&FIELDS, &(user, name), &Json(value))?;
-    note_change(tx, user, name)
+    Ok(true)
 }
 
-fn remove(tx: &mut Tx<'_>, user: UserNo, name: &str) -> Result<()> {
+fn remove(tx: &mut Tx<'_>, user: UserNo, name: &str) -> Result<bool> {
     if !tx.contains(&FIELDS, &(user, name))? {
-        return Ok(());
+        return Ok(false);
     }
     if name == DISPLAYNAME {
         directory::rename(tx, user, "")?;
     }
     tx.delete(&FIELDS, &(user, name))?;
-    note_change(tx, user, name)
+    Ok(true)
 }
 
-fn note_change(tx: &mut Tx<'_>, user: UserNo, name: &str) -> Result<()> {
-    if [DISPLAYNAME, AVATAR_URL].contains(&name) {
+fn remove_noted(tx: &mut Tx<'_>, user: UserNo, name: &str) -> Result<()> {
+    let changed = remove(tx, user, name)?;
+    note_change(tx, user, name, changed)
+}
+
+/// Asks for the job that writes a change into rooms. Asks for the commit's number, so call it late.
+fn note_change(tx: &mut Tx<'_>, user: UserNo, name: &str, changed: bool) -> Result<()> {
+    if changed && [DISPLAYNAME, AVATAR_URL].contains(&name) {
         let seq = tx.seq();
         tx.put(&CHANGES, &user, &seq)?;
     }
@@ -144,7 +150,7 @@ fn check_value(name: &str, value: &Value) -> Result<bool> {
 /// Deletes the profile of a user who goes and is to be forgotten.
 pub(crate) fn erase(tx: &mut Tx<'_>, user: UserNo) -> Result<()> {
     let names: Vec<String> = profile(tx, user)?.into_iter().map(|(name, _)| name).collect();
-    names.iter().try_for_each(|name| remove(tx, user, name))
+    names.iter().try_for_each(|name| remove_noted(tx, user, name))
 }
 
 /// Users whose display name or avatar is still to be written into their rooms, each with the commit that last changed it,

@@ -1,7 +1,8 @@
 use serde_json::{Value, json};
+use store::Lock;
 
 use super::*;
-use crate::{Error, profiles};
+use crate::{Error, accounts, numbers, profiles};
 
 fn set(store: &Store, user: UserNo, name: &str, value: Value) -> Result<()> {
     Ok(profiles::put(store, user, name, value)?.wait()?)
@@ -38,6 +39,17 @@ fn a_change_waits_for_the_job_that_writes_it_into_rooms() {
     assert_eq!(second.len(), 1, "another change came while the job ran");
     profiles::change_done(&store, alice, second[0].1).unwrap().wait().unwrap();
     assert_eq!(profiles::pending_changes(&store.snapshot(), 10).unwrap(), []);
+}
+
+#[test]
+fn the_first_name_of_an_account_is_in_no_room_yet() {
+    let store = store();
+    let (id, new) = (user_id("alice"), NewAccount { displayname: Some("Alice".into()), ..person() });
+    let alice = numbers::ensure(&store, &id).unwrap();
+    store.transact(&[Lock::User(alice)], |tx| accounts::create(tx, alice, &id, new, 0)).unwrap().wait().unwrap();
+    let db = store.snapshot();
+    assert_eq!(profiles::field(&db, alice, "displayname").unwrap(), Some(json!("Alice")));
+    assert_eq!(profiles::pending_changes(&db, 10).unwrap(), [], "nobody else can have seen another name");
 }
 
 #[test]
