@@ -86,7 +86,10 @@ impl Federation {
     /// taken from elsewhere, and it would not be asked for again.
     pub(crate) async fn fetch_gap(&self, from: &ServerName, room: &Known, event: &Verified) -> Result<()> {
         let mut states = STATES_MAX;
-        for older in self.missing_events(from, room, event).await? {
+        let gap = self.missing_events(from, room, event).await?;
+        let depth = gap.iter().chain([event]).map(|event| event.event().depth).min().unwrap_or(0);
+        self.fetch_past(from, room, depth).await?;
+        for older in gap {
             let id = older.event().id.clone();
             if let Err(error) = self.receive_alone(from, room, older, &mut states).await {
                 tracing::debug!(%error, event = %id, room = %room.id, server = %from, "an event of a gap was left out");

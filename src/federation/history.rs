@@ -246,6 +246,24 @@ impl Federation {
         Ok(if late || silent && !answered { Backfilled::Unanswered } else { Backfilled::Nothing })
     }
 
+    /// Fetches older events from before this server entered a room, where an event of this depth may be one of them or follow one: what is placed as history first
+    /// is not taken for news when others cite it.
+    pub(crate) async fn fetch_past(&self, from: &ServerName, known: &Known, depth: u64) -> Result<()> {
+        let db = self.store.snapshot();
+        let Some(entered) = rooms::servers::since(&db, known.no, self.name())? else { return Ok(()) };
+        let Some((gap, missing)) = timeline::gap(&db, known.no, entered)? else { return Ok(()) };
+        if timeline::last_until(&db, known.no, gap)?.is_none_or(|after| after.stored.event.depth < depth) {
+            return Ok(());
+        }
+        match self.backfill_from(from, known, gap, &missing).await {
+            Err(error) if error.is_theirs() => {
+                tracing::debug!(%error, room = %known.id, server = %from, "no older events");
+                Ok(())
+            }
+            fetched => fetched.map(drop),
+        }
+    }
+
     /// Fetches older events of a room up to the one closest to a time, where its timeline lacks those of that time and another server knows of one.
     ///
     /// # Errors

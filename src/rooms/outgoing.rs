@@ -6,7 +6,7 @@ use ruma::{OwnedServerName, ServerName, UserId};
 use serde::{Deserialize, Serialize};
 use store::{Range, Read, RoomNo, Table, Topic, UserNo};
 
-use crate::{EventNo, Pos, Result, head::OpenRoom, servers};
+use crate::{EventNo, Pos, Result, head::OpenRoom, members::Membership, servers};
 
 pub(crate) static OUTGOING: Table<(Pos, RoomNo), EventNo> =
     Table::new("outgoing_events", "Events that the other servers of their room are still to be told.")
@@ -55,9 +55,12 @@ pub(crate) fn acquaint(room: &mut OpenRoom<'_, '_>, pos: Pos, who: &Acquainted) 
     Ok(())
 }
 
-/// The server of the user whose membership an event changes.
+/// The server that is told of an event whether it is in the room or not: that of the user whose membership it changes. An invitation it has signed.
 #[must_use]
 pub fn target(event: &Event) -> Option<&ServerName> {
+    if Membership::of(event) == Membership::Invite {
+        return None;
+    }
     let user = event.state_pair().filter(|(kind, _)| *kind == "m.room.member").map(|(_, user)| user)?;
     <&UserId>::try_from(user).ok().map(UserId::server_name)
 }

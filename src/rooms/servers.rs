@@ -45,7 +45,10 @@ pub fn servers_at(db: &impl Read, room: RoomNo, pos: Pos) -> Result<impl Iterato
 }
 
 /// Since when a server is in a room, where it is.
-pub(crate) fn since(db: &impl Read, room: RoomNo, server: &ServerName) -> Result<Option<Pos>> {
+///
+/// # Errors
+/// As the database says.
+pub fn since(db: &impl Read, room: RoomNo, server: &ServerName) -> Result<Option<Pos>> {
     Ok(db.get(&SERVERS, &(room, server.as_str()))?.map(|present| present.since))
 }
 

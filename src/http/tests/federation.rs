@@ -3,6 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use http::Method;
 use serde_json::{Value, json};
 
 use crate::testing::{Hearth, Network, Person};
@@ -186,6 +187,26 @@ async fn what_was_said_while_a_server_was_away_is_shown_where_it_was_said() {
 }
 
 #[tokio::test]
+async fn what_comes_late_from_before_a_join_is_shown_where_it_was_said() {
+    let (_network, one, two, alice, bob) = neighbours().await;
+    let room = room(&alice, json!({ "preset": "public_chat" })).await;
+    let mut said = Vec::new();
+    for txn in ["a", "b", "c"] {
+        said.push(say(&alice, &room, txn).await);
+    }
+    join(&bob, &room, "one.test").await;
+    for late in [&said[1], &said[0]] {
+        let pdu = pdu(&one, &room, late);
+        let transaction = json!({ "origin": "one.test", "origin_server_ts": 1, "pdus": [pdu], "edus": [] });
+        let path = format!("/_matrix/federation/v1/send/{}", enc(late));
+        let answer = two.hearth.ask_by("one.test", Method::PUT, &path, Some(&transaction)).await.ok();
+        assert_eq!(answer["pdus"][late.as_str()], json!({}));
+    }
+    hears(&bob, &room, &say(&alice, &room, "d").await).await;
+    assert_eq!(messages(&bob, &room, 20).await, ["d", "c", "b", "a"]);
+}
+
+#[tokio::test]
 async fn who_follows_to_an_upgraded_room_of_another_server_keeps_their_push_rules() {
     let (_network, _one, _two, alice, bob) = neighbours().await;
     let old = room(&alice, json!({ "preset": "public_chat", "room_version": "10" })).await;
@@ -229,6 +250,20 @@ async fn an_invitation_is_signed_shown_accepted_or_declined() {
         let synced = bob.get("/_matrix/client/v3/sync").await.ok();
         assert!(synced["rooms"]["join"][&room].is_object(), "{synced}");
     }
+}
+
+#[tokio::test]
+async fn an_invited_server_is_told_once() {
+    let network = Network::default();
+    let (one, two) = (Hearth::named_in(&network, "one.test"), Hearth::named_in(&network, "two.test"));
+    let (alice, bob) = (one.register("alice").await, two.register("bob").await);
+    let room = room(&alice, json!({})).await;
+    let path = format!("/_matrix/client/v3/rooms/{}", enc(&room));
+    alice.post(&format!("{path}/invite"), json!({ "user_id": bob.user_id })).await.ok();
+    let waiting = || rooms::outgoing::oldest(&one.server.snapshot(), 10).unwrap().len();
+    assert_eq!(waiting(), 0, "it signed the invitation");
+    alice.post(&format!("{path}/kick"), json!({ "user_id": bob.user_id })).await.ok();
+    assert_eq!(waiting(), 1, "nobody in the room tells it that the invitation is taken back");
 }
 
 #[tokio::test]
@@ -394,6 +429,14 @@ async fn an_event_of_a_time_before_the_join_is_fetched() {
     let eve = two.hearth.register("eve").await;
     let path = format!("/_matrix/client/v1/rooms/{}/timestamp_to_event?ts=1&dir=f", enc(&room));
     eve.get(&path).await.fails(403, "M_FORBIDDEN");
+}
+
+/// An event as one server tells it to another.
+fn pdu(of: &Running, room: &str, id: &str) -> Value {
+    let db = of.hearth.server.snapshot();
+    let no = rooms::numbers::number(&db, room.try_into().unwrap()).unwrap().unwrap();
+    let (_, stored) = rooms::events::by_id(&db, no, id.try_into().unwrap()).unwrap().unwrap();
+    serde_json::from_str(&stored.event.json).unwrap()
 }
 
 /// The messages of a room that are on a server's disk.
