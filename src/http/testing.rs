@@ -39,8 +39,8 @@ use store::{Store, TableSpec, UserNo};
 use tower::ServiceExt;
 use users::{
     accounts::{Kind, NewAccount},
-    registration::{self, FirstLogin, Registration},
-    sessions,
+    registration::{self, Registration},
+    sessions::{self, Login},
 };
 
 use crate::{Clock, Config, Peer, Route, Server, Setup, config, limits, router, router::service};
@@ -308,7 +308,7 @@ impl NewUser<'_> {
     ) -> (OwnedUserId, registration::Registered) {
         let user_id = UserId::parse(format!("@{}:{server}", self.localpart)).expect("a user id");
         let account = NewAccount { kind: self.kind, admin: self.admin, password: None, displayname: None };
-        let login = Some(FirstLogin::default());
+        let login = Some(Login::default());
         let registration = Registration { user_id: &user_id, account, token: None, upgrades_guest: false, login };
         let registered = registration::register(store, rng, registration, &sessions::Config::default(), now_ms);
         let registered = registered.expect("a new user").durable().await.expect("the store in memory does not fail");

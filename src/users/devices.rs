@@ -60,7 +60,7 @@ pub struct Device {
     pub display_name: Option<String>,
     /// When it was made, in milliseconds since 1970.
     pub created_ms: u64,
-    /// When and from where it was last used.
+    /// When and from where it was last used, first to log in.
     pub seen: Option<Seen>,
     /// Whether it is a dehydrated device, which has keys but no session (MSC3814).
     pub dehydrated: bool,
@@ -256,6 +256,11 @@ pub fn seen(store: &Store, user: UserNo, device: DeviceNo, ip: &str, now_ms: u64
         if lately(tx.get(&SEEN, &(user, device))?) || !sessions::exists(tx, user, device)? {
             return Ok(());
         }
-        tx.put(&SEEN, &(user, device), &Seen { at_ms: now_ms, ip: ip.to_owned() })
+        used(tx, user, device, ip, now_ms)
     })
+}
+
+/// Notes that a device is used.
+pub(crate) fn used(tx: &mut Tx<'_>, user: UserNo, device: DeviceNo, ip: &str, now_ms: u64) -> store::Result<()> {
+    tx.put(&SEEN, &(user, device), &Seen { at_ms: now_ms, ip: ip.to_owned() })
 }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fmt};
 
 use rand::CryptoRng;
-use ruma::{DeviceId, OwnedUserId, UserId};
+use ruma::{OwnedUserId, UserId};
 use serde::Deserialize;
 use store::{Lock, Pending, Store, UserNo};
 
@@ -112,18 +112,7 @@ pub struct Registration<'a> {
     /// Whether the user is a guest of this server, who becomes a person. The caller has made sure of who it is.
     pub upgrades_guest: bool,
     /// The first session; `None` where the client wants none (`inhibit_login`).
-    pub login: Option<FirstLogin<'a>>,
-}
-
-/// The first session of an account.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct FirstLogin<'a> {
-    /// The device, where the client names one.
-    pub device_id: Option<&'a DeviceId>,
-    /// What to call the device.
-    pub display_name: Option<&'a str>,
-    /// Whether the client can refresh.
-    pub refresh: bool,
+    pub login: Option<Login<'a>>,
 }
 
 /// A registration's outcome.
@@ -160,9 +149,7 @@ pub fn register(
         }
         let session = match login {
             None => None,
-            Some(FirstLogin { device_id, display_name, refresh }) => {
-                Some(sessions::begin(tx, rng, Login { user, device_id, display_name, refresh }, config, now_ms)?)
-            }
+            Some(login) => Some(sessions::begin(tx, rng, user, login, config, now_ms)?),
         };
         // Last, because it makes others wait.
         if let Some(token) = token {

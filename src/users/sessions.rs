@@ -6,7 +6,7 @@
 //!
 //! Tokens are rows by their hash. They are written under their user's lock though their keys do not begin with the user.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use rand::{CryptoRng, RngExt as _};
 use ruma::{DeviceId, OwnedDeviceId, OwnedUserId, UserId};
@@ -125,17 +125,17 @@ pub struct Issued {
     pub refresh_token: Option<Token>,
 }
 
-/// Who logs in, after proving it.
-#[derive(Clone, Copy, Debug)]
+/// What a client says of itself that logs a user in.
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Login<'a> {
-    /// The user.
-    pub user: UserNo,
     /// The device, where the client names one; else the server draws an id.
     pub device_id: Option<&'a DeviceId>,
     /// What to call the device if it is new.
     pub display_name: Option<&'a str>,
     /// Whether the client can refresh.
     pub refresh: bool,
+    /// Where it is, as far as that is known.
+    pub address: Option<IpAddr>,
 }
 
 /// A login's outcome.
@@ -269,26 +269,31 @@ fn revoke(tx: &mut Tx<'_>, pair: Pair) -> store::Result<()> {
 pub fn login(
     store: &Store,
     rng: &mut impl CryptoRng,
+    user: UserNo,
     login: Login<'_>,
     config: &Config,
     now_ms: u64,
 ) -> Result<Pending<LoggedIn>> {
-    store.transact(&[Lock::User(login.user)], |tx| begin(tx, rng, login, config, now_ms))
+    store.transact(&[Lock::User(user)], |tx| begin(tx, rng, user, login, config, now_ms))
 }
 
 /// [`login`] within a transaction.
 pub(crate) fn begin(
     tx: &mut Tx<'_>,
     rng: &mut impl CryptoRng,
+    user: UserNo,
     login: Login<'_>,
     config: &Config,
     now_ms: u64,
 ) -> Result<LoggedIn> {
-    let Login { user, device_id, display_name, refresh } = login;
+    let Login { device_id, display_name, refresh, address } = login;
     let account = accounts::account(tx, user)?.ok_or(Error::WrongCredentials)?;
     accounts::check_active(&account)?;
     let device_id = device_id.map_or_else(|| drawn_device_id(rng), ToOwned::to_owned);
     let device = devices::open(tx, user, &device_id, NewDevice { display_name, dehydrated: false }, now_ms)?;
+    if let Some(address) = address {
+        devices::used(tx, user, device, &address.to_string(), now_ms)?;
+    }
     end(tx, user, device)?;
     let (current, tokens) =
         issue(tx, rng, Issue { user, device, device_id: &device_id, refresh, offered: false }, config, now_ms)?;
@@ -413,7 +418,7 @@ pub fn issue_login_token(
     Ok(pending.map(|()| token))
 }
 
-/// [`login`] by a login token, which is used up. The `user` of `as_device` is not looked at.
+/// [`login`] by a login token, which is used up.
 ///
 /// # Errors
 /// [`Error::WrongCredentials`] for a token that is unknown, used or expired; as [`login`].
@@ -421,18 +426,16 @@ pub fn login_by_token(
     store: &Store,
     rng: &mut impl CryptoRng,
     token: &str,
-    device: (Option<&DeviceId>, Option<&str>),
-    refresh: bool,
+    login: Login<'_>,
     config: &Config,
     now_ms: u64,
 ) -> Result<Pending<LoggedIn>> {
-    let (device_id, display_name) = device;
     let hash = hash_of(token).ok_or(Error::WrongCredentials)?;
     let user = store.snapshot().get(&LOGIN, &hash)?.ok_or(Error::WrongCredentials)?.user;
     store.transact(&[Lock::User(user)], |tx| {
         let row = tx.get(&LOGIN, &hash)?.filter(|row| now_ms < row.expires_ms).ok_or(Error::WrongCredentials)?;
         tx.delete(&LOGIN, &hash)?;
-        begin(tx, rng, Login { user: row.user, device_id, display_name, refresh }, config, now_ms)
+        begin(tx, rng, row.user, login, config, now_ms)
     })
 }
 

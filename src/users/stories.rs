@@ -7,8 +7,8 @@ use store::{RoomNo, Store, Topic, UserNo};
 use crate::{
     Result,
     accounts::{Kind, NewAccount},
-    registration::{self, FirstLogin, Registered, Registration},
-    sessions::{self, LoggedIn, Session},
+    registration::{self, Registered, Registration},
+    sessions::{self, LoggedIn, Login, Session},
 };
 
 mod account_data;
@@ -47,7 +47,7 @@ fn register_with(
     store: &Store,
     localpart: &str,
     token: Option<&str>,
-    login: Option<FirstLogin<'_>>,
+    login: Option<Login<'_>>,
     now_ms: u64,
 ) -> Result<Registered> {
     let user_id = user_id(localpart);
@@ -57,7 +57,7 @@ fn register_with(
 
 /// A user with a device named `PHONE`, at the time 0.
 fn register(store: &Store, localpart: &str) -> (UserNo, LoggedIn) {
-    let first = FirstLogin { device_id: Some("PHONE".into()), display_name: Some("a phone"), refresh: false };
+    let first = Login { device_id: Some("PHONE".into()), display_name: Some("a phone"), ..Login::default() };
     let registered = register_with(store, localpart, None, Some(first), 0).unwrap();
     (registered.user, registered.session.unwrap())
 }

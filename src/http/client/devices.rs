@@ -127,14 +127,17 @@ mod tests {
     use super::super::login::tests::{auth, with_password};
     use crate::testing::Hearth;
 
+    fn alice_on(device: &str) -> Value {
+        json!({ "type": "m.login.password", "user": "alice", "password": "correct horse", "device_id": device })
+    }
+
     #[tokio::test]
     async fn devices_are_named_and_deleted_after_the_password() {
         let hearth = Hearth::start();
         let alice = with_password(&hearth, "alice").await;
-        let request = |device: &str| json!({ "type": "m.login.password", "user": "alice", "password": "correct horse", "device_id": device });
         let mut tokens = Vec::new();
         for device in ["ONE", "TWO", "THREE"] {
-            let session = hearth.post("/_matrix/client/v3/login", request(device)).await.ok();
+            let session = hearth.post("/_matrix/client/v3/login", alice_on(device)).await.ok();
             tokens.push(session["access_token"].as_str().unwrap_or_default().to_owned());
         }
         alice.put("/_matrix/client/v3/devices/ONE", json!({ "display_name": "first" })).await.ok();
@@ -159,6 +162,15 @@ mod tests {
         }
         let left: Value = alice.get("/_matrix/client/v3/devices").await.ok();
         assert_eq!(left["devices"][0]["device_id"], alice.device_id.as_str());
+    }
+
+    #[tokio::test]
+    async fn a_device_that_has_just_logged_in_was_used_for_that() {
+        let hearth = Hearth::start();
+        let alice = with_password(&hearth, "alice").await;
+        hearth.post("/_matrix/client/v3/login", alice_on("NEW")).from("192.0.2.7").await.ok();
+        let told = alice.get("/_matrix/client/v3/devices/NEW").await.ok();
+        assert_eq!((&told["last_seen_ip"], &told["last_seen_ts"]), (&json!("192.0.2.7"), &json!(hearth.server.now_ms())));
     }
 
     #[tokio::test]

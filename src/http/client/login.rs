@@ -22,7 +22,7 @@ use super::{
     with::With,
 };
 use crate::{
-    Call, Class, Error, Json, Result, Route, Server,
+    Call, Class, Client, Error, Json, Result, Route, Server,
     auth::{Presented, Public, PublicOrService, Session, User},
     endpoint,
     limits::Payer,
@@ -59,11 +59,11 @@ struct Body {
 async fn log_in(call: Call<Presented>, request: With<login::v3::Request, Body>) -> Result<Json<Value>> {
     let body = request.body;
     let session = match body.kind.as_str() {
-        "m.login.password" => by_password(&call.server, body).await?,
-        "m.login.token" => by_token(&call.server, body).await?,
+        "m.login.password" => by_password(&call.server, &call.client, body).await?,
+        "m.login.token" => by_token(&call.server, &call.client, body).await?,
         APPLICATION_SERVICE => {
             let appservice = call.session.appservice()?;
-            by_service(&call.server, &appservice, body).await?
+            by_service(&call.server, &call.client, &appservice, body).await?
         }
         _ => return Err(Error::unknown("This login type is not known")),
     };
@@ -80,24 +80,31 @@ impl Body {
             _ => Err(Error::missing_param("The login needs an identifier with a user")),
         }
     }
+
+    fn login(&self, client: &Client) -> Login<'_> {
+        Login {
+            device_id: self.device_id.as_deref(),
+            display_name: self.initial_device_display_name.as_deref(),
+            refresh: self.refresh_token,
+            address: client.address,
+        }
+    }
 }
 
 /// A user of an application service, on its word.
-async fn by_service(server: &Server, appservice: &Appservice, body: Body) -> Result<LoggedIn> {
+async fn by_service(server: &Server, client: &Client, appservice: &Appservice, body: Body) -> Result<LoggedIn> {
     let user_id = user_id(body.named()?, &server.name).filter(|user_id| appservice.covers_user(user_id));
     let user_id = user_id.ok_or(users::Error::Exclusive)?;
     let (user, _) = accounts::find(&server.snapshot(), &user_id)?.ok_or(users::Error::WrongCredentials)?;
-    start(server, user, &body).await
+    start(server, user, body.login(client)).await
 }
 
-async fn start(server: &Server, user: UserNo, body: &Body) -> Result<LoggedIn> {
-    let (device_id, display_name) = (body.device_id.as_deref(), body.initial_device_display_name.as_deref());
-    let login = Login { user, device_id, display_name, refresh: body.refresh_token };
-    let pending = sessions::login(&server.store, &mut server.rng(), login, &server.users.sessions, server.now_ms())?;
+async fn start(server: &Server, user: UserNo, login: Login<'_>) -> Result<LoggedIn> {
+    let pending = sessions::login(&server.store, &mut server.rng(), user, login, &server.users.sessions, server.now_ms())?;
     Ok(pending.durable().await?)
 }
 
-async fn by_password(server: &Server, body: Body) -> Result<LoggedIn> {
+async fn by_password(server: &Server, client: &Client, body: Body) -> Result<LoggedIn> {
     let named = body.named()?;
     let password = body.password.clone().ok_or_else(|| Error::missing_param("The login needs a password"))?;
     let db = server.snapshot();
@@ -115,7 +122,7 @@ async fn by_password(server: &Server, body: Body) -> Result<LoggedIn> {
     };
     drop(db);
     let right = server.blocking(move || Ok::<_, Error>(passwords::matches(&password, stored.as_ref()))).await?;
-    start(server, user.filter(|_| right).ok_or(users::Error::WrongCredentials)?, &body).await
+    start(server, user.filter(|_| right).ok_or(users::Error::WrongCredentials)?, body.login(client)).await
 }
 
 /// The user of this server who is named by the whole user id or its localpart, in any case.
@@ -132,11 +139,10 @@ fn user_id(named: &str, server: &ServerName) -> Option<OwnedUserId> {
     accounts::wanted_user_id(&localpart, server).ok()
 }
 
-async fn by_token(server: &Server, body: Body) -> Result<LoggedIn> {
-    let token = body.token.ok_or_else(|| Error::missing_param("The login needs a token"))?;
-    let device = (body.device_id.as_deref(), body.initial_device_display_name.as_deref());
+async fn by_token(server: &Server, client: &Client, body: Body) -> Result<LoggedIn> {
+    let token = body.token.clone().ok_or_else(|| Error::missing_param("The login needs a token"))?;
     let (mut rng, config) = (server.rng(), &server.users.sessions);
-    let pending = sessions::login_by_token(&server.store, &mut rng, &token, device, body.refresh_token, config, server.now_ms())?;
+    let pending = sessions::login_by_token(&server.store, &mut rng, &token, body.login(client), config, server.now_ms())?;
     Ok(pending.durable().await?)
 }
 

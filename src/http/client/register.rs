@@ -15,9 +15,9 @@ use users::{
     accounts::{self, Kind, NewAccount},
     appservices::Appservice,
     passwords::{self, Hashed},
-    registration::{self, FirstLogin, Registered, Registration},
+    registration::{self, Registered, Registration},
     registration_tokens,
-    sessions::{self, LoggedIn},
+    sessions::{self, LoggedIn, Login},
     shared_secret::Wanted,
     uiaa::Scope,
 };
@@ -27,7 +27,7 @@ use super::{
     with::{Nothing, With},
 };
 use crate::{
-    Call, Class, Error, Json, Result, Route, Server,
+    Call, Class, Client, Error, Json, Result, Route, Server,
     auth::{Presented, Public, PublicOrService},
     endpoint,
 };
@@ -63,14 +63,14 @@ struct Body {
 }
 
 async fn register(call: Call<Presented>, request: With<register::v3::Request, Body>) -> Result<Json<Value>> {
-    let server = &call.server;
+    let (server, client) = (&call.server, &call.client);
     if request.body.login_type.as_deref() == Some(APPLICATION_SERVICE) {
         let appservice = call.session.appservice()?;
-        return register_of(server, &appservice, request.body).await;
+        return register_of(server, client, &appservice, request.body).await;
     }
     match kind(&request.query) {
-        Some("guest") => register_guest(server, request.body).await,
-        Some("user") | None => register_user(server, request.body).await,
+        Some("guest") => register_guest(server, client, request.body).await,
+        Some("user") | None => register_user(server, client, request.body).await,
         Some(_) => Err(Error::invalid_param("The kind of an account is user or guest")),
     }
 }
@@ -79,18 +79,18 @@ fn kind(query: &str) -> Option<&str> {
     query.split('&').find_map(|pair| pair.strip_prefix("kind="))
 }
 
-async fn register_guest(server: &Server, body: Body) -> Result<Json<Value>> {
+async fn register_guest(server: &Server, client: &Client, body: Body) -> Result<Json<Value>> {
     let body = Body { guest_access_token: None, ..body };
     if !server.users.registration.guests {
         return Err(Error::guests_forbidden());
     }
     let user_id = accounts::drawn_user_id(&mut server.rng(), &server.name)?;
     let account = NewAccount { kind: Kind::Guest, admin: false, password: None, displayname: None };
-    store(server, &user_id, account, None, &body).await
+    store(server, client, &user_id, account, None, &body).await
 }
 
 /// A user of an application service: without a password, in its namespace.
-async fn register_of(server: &Server, appservice: &Appservice, body: Body) -> Result<Json<Value>> {
+async fn register_of(server: &Server, client: &Client, appservice: &Appservice, body: Body) -> Result<Json<Value>> {
     let body = Body { guest_access_token: None, ..body };
     let username = body.username.as_deref().ok_or_else(|| Error::missing_param("The user needs a username"))?;
     let user_id = accounts::wanted_user_id(username, &server.name)?;
@@ -99,10 +99,10 @@ async fn register_of(server: &Server, appservice: &Appservice, body: Body) -> Re
     }
     server.users.appservices.check_user(&user_id, Some(appservice))?;
     let account = NewAccount { kind: Kind::Appservice, admin: false, password: None, displayname: None };
-    store(server, &user_id, account, None, &body).await
+    store(server, client, &user_id, account, None, &body).await
 }
 
-async fn register_user(server: &Server, body: Body) -> Result<Json<Value>> {
+async fn register_user(server: &Server, client: &Client, body: Body) -> Result<Json<Value>> {
     let closed = || Error::forbidden("Registration is closed on this server");
     let flows = server.users.registration.flows().ok_or_else(closed)?;
     let user_id = match (&body.guest_access_token, &body.username) {
@@ -119,7 +119,7 @@ async fn register_user(server: &Server, body: Body) -> Result<Json<Value>> {
     let password = body.password.take().ok_or_else(|| Error::missing_param("An account needs a password"))?;
     let (password, displayname) = (Some(hash(server, password).await?), Some(user_id.localpart().to_owned()));
     let account = NewAccount { kind: Kind::Person, admin: false, password, displayname };
-    store(server, &user_id, account, passed.registration_token.as_deref(), &body).await
+    store(server, client, &user_id, account, passed.registration_token.as_deref(), &body).await
 }
 
 /// The guest who wants to become a person: by their own token, and under the name that they have.
@@ -149,15 +149,17 @@ pub(crate) async fn hash(server: &Server, password: String) -> Result<Hashed> {
 
 async fn store(
     server: &Server,
+    client: &Client,
     user_id: &OwnedUserId,
     account: NewAccount,
     token: Option<&str>,
     body: &Body,
 ) -> Result<Json<Value>> {
-    let first = FirstLogin {
+    let first = Login {
         device_id: body.device_id.as_deref(),
         display_name: body.initial_device_display_name.as_deref(),
         refresh: body.refresh_token,
+        address: client.address,
     };
     let login = (!body.inhibit_login).then_some(first);
     let upgrades_guest = body.guest_access_token.is_some();
@@ -270,7 +272,7 @@ async fn shared_secret_register(call: Call<()>, request: With<scripted::Request,
         login_type: None,
         guest_access_token: None,
     };
-    store(server, &user_id, account, None, &body).await
+    store(server, &call.client, &user_id, account, None, &body).await
 }
 
 #[cfg(test)]

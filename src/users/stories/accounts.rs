@@ -71,13 +71,10 @@ fn deactivation_leaves_nothing_to_log_in_with() {
     assert!(devices::devices(&db, alice).unwrap().is_empty());
     assert!(profiles::profile(&db, alice).unwrap().is_empty());
     assert_eq!(accounts::departures(&db, 10).unwrap(), [alice], "rooms are still to be left");
-    let again = sessions::Login { user: alice, device_id: None, display_name: None, refresh: false };
+    let again = Login::default();
     let (mut rng, config) = (rand::rng(), config());
-    assert!(matches!(sessions::login(&store, &mut rng, again, &config, 1), Err(Error::Deactivated)));
-    assert!(matches!(
-        sessions::login_by_token(&store, &mut rng, &token, (None, None), false, &config, 1),
-        Err(Error::Deactivated)
-    ));
+    assert!(matches!(sessions::login(&store, &mut rng, alice, again, &config, 1), Err(Error::Deactivated)));
+    assert!(matches!(sessions::login_by_token(&store, &mut rng, &token, again, &config, 1), Err(Error::Deactivated)));
     assert!(matches!(accounts::set_password(&store, alice, hashed("x"), None, &[]), Err(Error::Deactivated)));
     assert!(matches!(accounts::set_admin(&store, alice, true), Err(Error::Deactivated)));
 }
@@ -87,9 +84,9 @@ fn a_locked_user_keeps_the_session_but_may_only_log_out() {
     let store = store();
     let (alice, login) = register(&store, "alice");
     accounts::set_locked(&store, alice, true).unwrap().wait().unwrap();
-    let again = sessions::Login { user: alice, device_id: None, display_name: None, refresh: false };
+    let again = Login::default();
     assert!(matches!(session(&store, &login, 1), Err(Error::Locked)));
-    assert!(matches!(sessions::login(&store, &mut rand::rng(), again, &config(), 1), Err(Error::Locked)));
+    assert!(matches!(sessions::login(&store, &mut rand::rng(), alice, again, &config(), 1), Err(Error::Locked)));
     let text = login.tokens.access_token.clone().into_text();
     assert!(sessions::authenticate_even_locked(&store.snapshot(), &text, 1).is_ok());
     accounts::set_locked(&store, alice, false).unwrap().wait().unwrap();
@@ -101,8 +98,8 @@ fn a_locked_user_keeps_the_session_but_may_only_log_out() {
 fn a_new_password_ends_the_other_sessions() {
     let store = store();
     let (alice, phone) = register(&store, "alice");
-    let on_laptop = sessions::Login { user: alice, device_id: Some("LAPTOP".into()), display_name: None, refresh: false };
-    let laptop = sessions::login(&store, &mut rand::rng(), on_laptop, &config(), 0).unwrap().wait().unwrap();
+    let on_laptop = Login { device_id: Some("LAPTOP".into()), ..Login::default() };
+    let laptop = sessions::login(&store, &mut rand::rng(), alice, on_laptop, &config(), 0).unwrap().wait().unwrap();
     let keep = devices::Keep::This(session(&store, &phone, 1).unwrap().device);
     accounts::set_password(&store, alice, hashed("sesame"), Some(keep), &[]).unwrap().wait().unwrap();
     assert!(session(&store, &phone, 1).is_ok());

@@ -35,8 +35,11 @@ fn hostile_ids_and_names_are_refused() {
     let (alice, _) = register(&store, "alice");
     let long = "x".repeat(513);
     for (id, name) in [("", "n"), ("a\nb", "n"), (&long[..256], "n"), ("A", long.as_str())] {
-        let login = sessions::Login { user: alice, device_id: Some(id.into()), display_name: Some(name), refresh: false };
-        assert!(matches!(sessions::login(&store, &mut rand::rng(), login, &config(), 0), Err(Error::InvalidParam(_))), "{id:?}");
+        let login = Login { device_id: Some(id.into()), display_name: Some(name), ..Login::default() };
+        assert!(
+            matches!(sessions::login(&store, &mut rand::rng(), alice, login, &config(), 0), Err(Error::InvalidParam(_))),
+            "{id:?}"
+        );
     }
     assert!(matches!(devices::rename(&store, alice, "PHONE".into(), &long, &[]), Err(Error::InvalidParam(_))));
     assert!(matches!(devices::rename(&store, alice, "NONE".into(), "n", &[]), Err(Error::NotFound(_))));

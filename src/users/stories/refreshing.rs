@@ -16,7 +16,7 @@ impl Client {
     }
 
     fn log_in(store: &Store, localpart: &str) -> Self {
-        let first = FirstLogin { device_id: Some("PHONE".into()), display_name: None, refresh: true };
+        let first = Login { device_id: Some("PHONE".into()), refresh: true, ..Login::default() };
         Self::of(register_with(store, localpart, None, Some(first), 0).unwrap().session.unwrap().tokens)
     }
 

@@ -32,8 +32,8 @@ fn what_is_no_token_stands_for_nobody() {
 fn another_login_on_a_device_ends_its_session_and_keeps_its_name() {
     let store = store();
     let (alice, first) = register(&store, "alice");
-    let again = sessions::Login { user: alice, device_id: Some("PHONE".into()), display_name: Some("other"), refresh: false };
-    let second = sessions::login(&store, &mut rand::rng(), again, &config(), 1).unwrap().wait().unwrap();
+    let again = Login { device_id: Some("PHONE".into()), display_name: Some("other"), ..Login::default() };
+    let second = sessions::login(&store, &mut rand::rng(), alice, again, &config(), 1).unwrap().wait().unwrap();
     assert!(matches!(session(&store, &first, 1), Err(Error::UnknownToken { .. })));
     let found = session(&store, &second, 1).unwrap();
     let devices = crate::devices::devices(&store.snapshot(), alice).unwrap();
@@ -46,8 +46,8 @@ fn a_late_logout_does_not_touch_the_next_device_of_that_id() {
     let (alice, first) = register(&store, "alice");
     let late = session(&store, &first, 0).unwrap();
     sessions::logout_all(&store, alice, &[]).unwrap().wait().unwrap();
-    let again = sessions::Login { user: alice, device_id: Some("PHONE".into()), display_name: None, refresh: false };
-    let second = sessions::login(&store, &mut rand::rng(), again, &config(), 1).unwrap().wait().unwrap();
+    let again = Login { device_id: Some("PHONE".into()), ..Login::default() };
+    let second = sessions::login(&store, &mut rand::rng(), alice, again, &config(), 1).unwrap().wait().unwrap();
     sessions::logout(&store, &late, &[]).unwrap().wait().unwrap();
     assert_ne!(session(&store, &second, 1).unwrap().device, late.device, "numbers are not given again");
 }
@@ -57,8 +57,8 @@ fn a_lasting_token_expires_where_the_operator_says_so() {
     let store = store();
     let config = sessions::Config { lasting_token_ms: Some(10), ..config() };
     let alice = register(&store, "alice").0;
-    let login = sessions::Login { user: alice, device_id: None, display_name: None, refresh: false };
-    let login = sessions::login(&store, &mut rand::rng(), login, &config, 5).unwrap().wait().unwrap();
+    let login = Login::default();
+    let login = sessions::login(&store, &mut rand::rng(), alice, login, &config, 5).unwrap().wait().unwrap();
     assert_eq!(login.tokens.expires_in_ms, Some(10));
     assert!(session(&store, &login, 14).is_ok());
     assert!(matches!(session(&store, &login, 15), Err(Error::UnknownToken { soft_logout: true })), "the device stays");
@@ -72,8 +72,8 @@ fn a_login_token_is_good_once_and_for_two_minutes() {
     let issue = || sessions::issue_login_token(&store, &mut rand::rng(), alice, &config, 0).unwrap().wait().unwrap().into_text();
     let (used, late) = (issue(), issue());
     let mut log_in = |token: &str, now_ms: u64| {
-        sessions::login_by_token(&store, &mut rng, token, (None, Some("tablet")), false, &config, now_ms)
-            .map(|login| login.wait().unwrap())
+        let login = Login { display_name: Some("tablet"), ..Login::default() };
+        sessions::login_by_token(&store, &mut rng, token, login, &config, now_ms).map(|login| login.wait().unwrap())
     };
     assert_eq!(log_in(&used, 119_999).unwrap().user_id, "@alice:localhost");
     assert!(matches!(log_in(&used, 1), Err(Error::WrongCredentials)), "used up");
