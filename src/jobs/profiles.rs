@@ -5,9 +5,6 @@ use std::sync::Arc;
 
 use ::rooms::{Sender, members, membership};
 use ::users::{numbers, profiles};
-use protocol::json::Object;
-use serde_json::Value;
-use store::UserNo;
 
 use super::{Context, Failure, Outcome};
 
@@ -25,7 +22,7 @@ fn show_all(context: &Context) -> Outcome {
     let changes = profiles::pending_changes(&store.snapshot(), USERS_MAX)?;
     for (user, change) in &changes {
         let sender = Sender { no: *user, id: numbers::user_id(&store.snapshot(), *user)? };
-        let profile = profile(context, *user)?;
+        let profile = profiles::shown(&store.snapshot(), *user)?;
         for room in members::joined_rooms(&store.snapshot(), *user)? {
             if context.server.is_stopping() {
                 return Ok("cut off by the server's stop".into());
@@ -44,11 +41,4 @@ fn show_all(context: &Context) -> Outcome {
         profiles::change_done(store, *user, *change)?.wait()?;
     }
     Ok(format!("{} profiles shown in {shown} rooms; {refused} refused", changes.len()))
-}
-
-/// The display name and avatar as member events carry them.
-fn profile(context: &Context, user: UserNo) -> Result<Object, super::Failure> {
-    let mut profile = profiles::profile(&context.server.store.snapshot(), user)?;
-    profile.retain(|name, value| matches!(name.as_str(), "displayname" | "avatar_url") && matches!(value, Value::String(_)));
-    Ok(profile)
 }

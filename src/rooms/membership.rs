@@ -9,7 +9,7 @@ use protocol::{
 use ruma::{OwnedRoomId, OwnedUserId, UserId};
 use serde::Deserialize;
 use store::{Lock, Pending, RoomNo, Store};
-use users::numbers as user_numbers;
+use users::{numbers as user_numbers, profiles::SHOWN};
 
 use crate::{
     Error, NewEvent, Result,
@@ -206,11 +206,12 @@ pub fn show_profile(
             return Ok(());
         }
         let mut content: Object = serde_json::from_str(standing.content.get()).unwrap_or_default();
-        if ["displayname", "avatar_url"].into_iter().all(|key| content.get(key) == profile.get(key)) {
+        if SHOWN.into_iter().all(|key| content.get(key) == profile.get(key)) {
             return Ok(());
         }
+        content.retain(|key, _| !SHOWN.contains(&key.as_str()));
         // Who is in already needs nobody to answer for them.
-        content.retain(|key, _| !["displayname", "avatar_url", "join_authorised_via_users_server"].contains(&key.as_str()));
+        content.remove("join_authorised_via_users_server");
         content.extend(profile);
         send_recommended(&mut open, identity, user, NewEvent::member(&user.id, Membership::Join, content), None, now_ms)?;
         open.save()

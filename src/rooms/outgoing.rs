@@ -40,7 +40,7 @@ pub struct Outgoing {
 
 /// The step of sending that tells other servers of an event that was appended: where there are any in the room, or its target is a user of one.
 pub(crate) fn push(room: &mut OpenRoom<'_, '_>, own: &ServerName, event: &Event, no: EventNo) -> Result<()> {
-    if target(event).is_none_or(|target| target == own) && !servers::has_others(room, own)? {
+    if told_beside(event).is_none_or(|target| target == own) && !servers::has_others(room, own)? {
         return Ok(());
     }
     room.tx.put(&OUTGOING, &(room.head.last, room.no), &no)?;
@@ -55,12 +55,14 @@ pub(crate) fn acquaint(room: &mut OpenRoom<'_, '_>, pos: Pos, who: &Acquainted) 
     Ok(())
 }
 
-/// The server that is told of an event whether it is in the room or not: that of the user whose membership it changes. An invitation it has signed.
+/// The server that is told of an event whether it is in the room or not: that of its target, but for an invitation, which it has signed.
 #[must_use]
-pub fn target(event: &Event) -> Option<&ServerName> {
-    if Membership::of(event) == Membership::Invite {
-        return None;
-    }
+pub fn told_beside(event: &Event) -> Option<&ServerName> {
+    target(event).filter(|_| Membership::of(event) != Membership::Invite)
+}
+
+/// The server of the user whose membership an event changes.
+pub(crate) fn target(event: &Event) -> Option<&ServerName> {
     let user = event.state_pair().filter(|(kind, _)| *kind == "m.room.member").map(|(_, user)| user)?;
     <&UserId>::try_from(user).ok().map(UserId::server_name)
 }

@@ -25,6 +25,8 @@ pub(crate) const TABLES: [&store::TableSpec; 2] = [FIELDS.spec(), CHANGES.spec()
 pub const DISPLAYNAME: &str = "displayname";
 /// The avatar, as an `mxc:` URI.
 pub const AVATAR_URL: &str = "avatar_url";
+/// The fields that are in member events too.
+pub const SHOWN: [&str; 2] = [DISPLAYNAME, AVATAR_URL];
 
 /// The most bytes of a profile as JSON, as the specification has it.
 pub const PROFILE_MAX_BYTES: usize = 64 << 10;
@@ -52,16 +54,27 @@ pub fn field(db: &impl Read, user: UserNo, name: &str) -> store::Result<Option<V
     Ok(db.get(&FIELDS, &(user, name))?.map(|Json(value)| value))
 }
 
+/// A user's profile as member events carry it: the fields that are [`SHOWN`], where they are text.
+///
+/// # Errors
+/// As the store.
+pub fn shown(db: &impl Read, user: UserNo) -> store::Result<Map<String, Value>> {
+    let mut shown = Map::new();
+    for name in SHOWN {
+        if let Some(value @ Value::String(_)) = field(db, user, name)? {
+            shown.insert(name.to_owned(), value);
+        }
+    }
+    Ok(shown)
+}
+
 /// Sets a field of a profile. The display name and the avatar become unset by `null` and by the empty string.
 ///
 /// # Errors
 /// [`Error::KeyTooLarge`], [`Error::ProfileTooLarge`], [`Error::InvalidParam`] for a name that cannot be one,
 /// [`Error::BadJson`] for a value of the wrong type.
 pub fn put(store: &Store, user: UserNo, name: &str, value: Value) -> Result<Pending<()>> {
-    store.transact(&[Lock::User(user)], |tx| {
-        let changed = set(tx, user, name, value)?;
-        note_change(tx, user, name, changed)
-    })
+    store.transact(&[Lock::User(user)], |tx| change(tx, user, name, Some(value)))
 }
 
 /// Deletes a field of a profile. One that is not there is already gone.
@@ -70,7 +83,7 @@ pub fn put(store: &Store, user: UserNo, name: &str, value: Value) -> Result<Pend
 /// [`Error::KeyTooLarge`], [`Error::InvalidParam`].
 pub fn delete(store: &Store, user: UserNo, name: &str) -> Result<Pending<()>> {
     check_name(name)?;
-    store.transact(&[Lock::User(user)], |tx| remove_noted(tx, user, name))
+    store.transact(&[Lock::User(user)], |tx| change(tx, user, name, None))
 }
 
 /// [`put`] for a user whom no room shows yet. Tells whether anything changed.
@@ -105,14 +118,13 @@ fn remove(tx: &mut Tx<'_>, user: UserNo, name: &str) -> Result<bool> {
     Ok(true)
 }
 
-fn remove_noted(tx: &mut Tx<'_>, user: UserNo, name: &str) -> Result<()> {
-    let changed = remove(tx, user, name)?;
-    note_change(tx, user, name, changed)
-}
-
-/// Asks for the job that writes a change into rooms. Asks for the commit's number, so call it late.
-fn note_change(tx: &mut Tx<'_>, user: UserNo, name: &str, changed: bool) -> Result<()> {
-    if changed && [DISPLAYNAME, AVATAR_URL].contains(&name) {
+/// Sets or removes a field, and asks for the job that writes it into rooms, which needs the commit's number: so call it late.
+fn change(tx: &mut Tx<'_>, user: UserNo, name: &str, value: Option<Value>) -> Result<()> {
+    let changed = match value {
+        Some(value) => set(tx, user, name, value)?,
+        None => remove(tx, user, name)?,
+    };
+    if changed && SHOWN.contains(&name) {
         let seq = tx.seq();
         tx.put(&CHANGES, &user, &seq)?;
     }
@@ -124,7 +136,7 @@ fn check_name(name: &str) -> Result<()> {
     if name.len() > NAME_MAX_BYTES {
         return Err(Error::KeyTooLarge);
     }
-    let known = [DISPLAYNAME, AVATAR_URL].contains(&name);
+    let known = SHOWN.contains(&name);
     if known || (ids::is_namespaced(name) && name.contains('.')) {
         return Ok(());
     }
@@ -150,7 +162,7 @@ fn check_value(name: &str, value: &Value) -> Result<bool> {
 /// Deletes the profile of a user who goes and is to be forgotten.
 pub(crate) fn erase(tx: &mut Tx<'_>, user: UserNo) -> Result<()> {
     let names: Vec<String> = profile(tx, user)?.into_iter().map(|(name, _)| name).collect();
-    names.iter().try_for_each(|name| remove_noted(tx, user, name))
+    names.iter().try_for_each(|name| change(tx, user, name, None))
 }
 
 /// Users whose display name or avatar is still to be written into their rooms, each with the commit that last changed it,

@@ -115,7 +115,7 @@ impl Federation {
             let stored = events::event(tx, entry.room, entry.event)?;
             // Those that entered since it was sent have it in what they entered with, or may not know of it.
             let mut servers = servers::servers_at(tx, entry.room, entry.pos)?.collect::<rooms::Result<BTreeSet<_>>>()?;
-            servers.extend(outgoing::target(&stored.event).map(ToOwned::to_owned));
+            servers.extend(outgoing::told_beside(&stored.event).map(ToOwned::to_owned));
             // Who sent it knows of it already.
             servers.remove(stored.event.sender.server_name());
             servers.remove(self.name());

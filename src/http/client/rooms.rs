@@ -5,7 +5,6 @@ use std::{sync::Arc, time::Duration};
 use protocol::json::{self, Object};
 use rooms::{Pos, Sender, events::Txn, format::Format};
 use ruma::{RoomId, RoomOrAliasId, UserId, serde::Raw};
-use serde_json::Value;
 use store::{Read, RoomNo};
 use users::{account_data, numbers as user_numbers};
 
@@ -78,13 +77,7 @@ pub(crate) fn content<T>(raw: &Raw<T>) -> Result<Object> {
 /// The display name and avatar of a user of this server, as member events carry them.
 pub(crate) fn profile(db: &impl Read, user: &UserId) -> Result<Object> {
     let Some(no) = user_numbers::number(db, user)? else { return Ok(Object::new()) };
-    let mut profile = Object::new();
-    for name in ["displayname", "avatar_url"] {
-        if let Some(value @ Value::String(_)) = users::profiles::field(db, no, name)? {
-            profile.insert(name.to_owned(), value);
-        }
-    }
-    Ok(profile)
+    Ok(users::profiles::shown(db, no)?)
 }
 
 /// A content of a member event: a profile and a reason.
